@@ -1,0 +1,124 @@
+//! The lock order of the whole kernel: one list, lowest rank first taken.
+//!
+//! A task that holds a lock may take only locks of a higher rank. Two locks of one level may be held
+//! together only through `lock_nested`, whose caller orders them (by address, or parent before child).
+//! `irq` levels are taken by interrupt handlers too, so taking one turns interrupts off.
+//! Sleeping locks come first: a spin lock is never held while one is taken.
+
+/// The place of a lock in the order. Implemented by the types that [`levels!`] declares.
+pub trait Level: 'static {
+    const RANK: u16;
+    const NAME: &'static str;
+    /// Interrupt handlers take it: interrupts go off with it.
+    const IRQ: bool;
+}
+
+macro_rules! levels {
+    ($($(#[$doc:meta])* $name:ident $rank:literal $($irq:ident)?;)*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Debug)]
+            pub enum $name {}
+            impl Level for $name {
+                const RANK: u16 = $rank;
+                const NAME: &'static str = stringify!($name);
+                const IRQ: bool = levels!(@irq $($irq)?);
+            }
+        )*
+        /// Every level with its rank, for `/proc/lockdep` and the test that ranks ascend.
+        pub const ALL: &[(&str, u16)] = &[$((stringify!($name), $rank)),*];
+    };
+    (@irq irq) => { true };
+    (@irq) => { false };
+}
+
+levels! {
+    // ---- sleeping locks (task::Mutex, task::RwSemaphore) ----
+    /// Serialises administrative changes: policy switch, module load.
+    Admin 5;
+    /// Namespace of mounts.
+    MountTree 10;
+    /// Rename across directories (Linux's s_vfs_rename_mutex).
+    Rename 14;
+    /// A directory's or file's contents (Linux's i_rwsem). Parent before child.
+    InodeContents 20;
+    /// A file's position (Linux's f_pos_lock).
+    FilePosition 24;
+    /// Process tree, groups and sessions, when a change must sleep.
+    ProcessTree 28;
+    /// A pipe's, socket's, terminal's or event object's buffers.
+    Terminal 30;
+    PipeBuffer 32;
+    /// The areas of an address space (Linux's mmap_lock).
+    AddressSpace 40;
+    /// A page-cache folio being filled or written.
+    FolioIo 44;
+    /// A driver's own sleeping lock.
+    Driver 48;
+
+    // ---- spin locks of the Unix objects ----
+    /// The tables of all processes, groups and sessions (Linux's tasklist_lock).
+    ProcessTable 100;
+    /// One process's mutable state (children, credentials, limits).
+    Process 104;
+    /// Signal handlers and pending signals of a process (Linux's sighand lock).
+    Signals 108;
+    /// An epoll instance's ready list.
+    EventPoll 112;
+    /// Descriptor table of a process.
+    FileTable 116;
+    /// root, cwd, umask.
+    FsContext 120;
+    /// An open file's flags and owner.
+    OpenFile 124;
+    /// Record locks of an inode.
+    FileLocks 128;
+    /// Superblock lists, file-system type table, mount hash.
+    SuperBlock 132;
+    /// A dentry's children and name.
+    Dentry 136;
+    /// The dentry hash bucket and LRU.
+    DentryHash 140;
+    /// An inode's metadata.
+    Inode 144;
+    /// A mapping's tree of folios (Linux's i_pages lock).
+    PageCache 148;
+    /// Futex hash bucket.
+    Futex 152;
+    /// A user page table (Linux's page_table_lock).
+    PageTable 160;
+    /// Device and driver tables.
+    DeviceTable 170;
+    /// Anything short that takes no other lock of this range.
+    Leaf 190;
+
+    // ---- taken by interrupt handlers ----
+    /// The list of a wait queue.
+    WaitQueue 200 irq;
+    /// A device driver's state shared with its interrupt handler.
+    DriverIrq 204 irq;
+    /// A terminal's input queue, filled by the interrupt handler.
+    TerminalInput 208 irq;
+    /// Timer bases.
+    Timer 212 irq;
+    /// The interrupt descriptor table.
+    IrqTable 216 irq;
+    /// A task's own state, taken before its run queue (Linux's pi_lock).
+    TaskState 220 irq;
+    /// Run queue of a CPU. Two at once by ascending CPU number.
+    RunQueue 224 irq;
+    /// Clock and timekeeping.
+    TimeKeeper 228 irq;
+    /// Cross-CPU call queue.
+    CrossCall 232 irq;
+    /// Slab caches and their node lists.
+    Slab 240 irq;
+    /// vmalloc areas and kernel page tables.
+    Vmalloc 244 irq;
+    /// Buddy zones.
+    Zone 250 irq;
+    /// The printk ring.
+    Log 254 irq;
+    /// The console hardware.
+    Console 255 irq;
+}

@@ -1,0 +1,50 @@
+//! Small `Copy` data read without a lock: readers retry when a writer was inside.
+
+use crate::levels::TimeKeeper;
+use crate::spin::SpinLock;
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicU32, Ordering, fence};
+
+/// A value that readers copy without writing to shared memory.
+pub struct SeqLock<T: Copy> {
+    sequence: AtomicU32,
+    writers: SpinLock<(), TimeKeeper>,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: 1. writers exclude each other by the spin lock; 2. readers copy `T: Copy` and discard torn copies.
+unsafe impl<T: Copy + Send> Sync for SeqLock<T> {}
+
+impl<T: Copy> SeqLock<T> {
+    pub const fn new(value: T) -> Self {
+        SeqLock { sequence: AtomicU32::new(0), writers: SpinLock::new(()), value: UnsafeCell::new(value) }
+    }
+
+    /// A consistent copy. Any context, except inside this lock's own writer.
+    #[inline]
+    pub fn read(&self) -> T {
+        loop {
+            let before = self.sequence.load(Ordering::Acquire);
+            if before & 1 == 0 {
+                // SAFETY: 1. the pointer is valid for the lock's life; 2. a torn copy is discarded below
+                // before anybody looks at it (T is Copy: no drop runs on it).
+                let copy = unsafe { core::ptr::read_volatile(self.value.get()) };
+                fence(Ordering::Acquire);
+                if self.sequence.load(Ordering::Relaxed) == before {
+                    return copy;
+                }
+            }
+            arch::cpu::relax();
+        }
+    }
+
+    /// Changes the value. Interrupts are off meanwhile.
+    pub fn update(&self, change: impl FnOnce(&mut T)) {
+        let _writer = self.writers.lock();
+        self.sequence.fetch_add(1, Ordering::Relaxed);
+        fence(Ordering::Release);
+        // SAFETY: 1. the writers' lock makes this the only writer; 2. readers never hold references.
+        change(unsafe { &mut *self.value.get() });
+        self.sequence.fetch_add(1, Ordering::Release);
+    }
+}
