@@ -1,0 +1,12 @@
+//! The Linux application binary interface: what a program compiled for Linux takes for granted.
+//!
+//! Numbers, flags and structure layouts by subject, one file per family of man pages. Layouts are
+//! asserted at compile time. Sources: the uapi headers of Linux 6.12 and the man pages named in each
+//! file. Nothing here knows how the kernel works.
+
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+pub mod errno;
+
+pub use errno::Errno;
