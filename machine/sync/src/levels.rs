@@ -63,8 +63,6 @@ levels! {
     Process 104;
     /// Signal handlers and pending signals of a process (Linux's sighand lock).
     Signals 108;
-    /// An epoll instance's ready list.
-    EventPoll 112;
     /// Descriptor table of a process.
     FileTable 116;
     /// root, cwd, umask.
@@ -95,6 +93,8 @@ levels! {
     // ---- taken by interrupt handlers ----
     /// The list of a wait queue.
     WaitQueue 200 irq;
+    /// An epoll instance's ready list: filled by wake-up callbacks, under the wait queue's lock.
+    EventPoll 202 irq;
     /// A device driver's state shared with its interrupt handler.
     DriverIrq 204 irq;
     /// A terminal's input queue, filled by the interrupt handler.

@@ -26,7 +26,7 @@ mod seqlock;
 mod spin;
 
 pub use levels::Level;
-pub use lockdep::{assert_may_sleep, held_count, sleeping_lock_acquired, sleeping_lock_released};
+pub use lockdep::{assert_may_sleep, held_count};
 pub use once::Once;
 pub use percpu::PerCpu;
 pub use rwspin::{ReadGuard, RwSpinLock, WriteGuard};

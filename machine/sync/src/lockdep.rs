@@ -100,22 +100,3 @@ pub fn assert_may_sleep() {
         if arch::irq::is_enabled() { "on" } else { "off" },
     );
 }
-
-/// Checks the acquisition of a sleeping lock of level `L` against `highest`, the highest rank of the
-/// sleeping locks the task holds; returns the new highest.
-#[inline]
-#[track_caller]
-pub fn sleeping_lock_acquired<L: Level>(highest: u16, nested: bool) -> u16 {
-    debug_assert!(
-        L::RANK > highest || (nested && L::RANK == highest),
-        "lock order: taking sleeping lock {} ({}) while holding rank {highest}",
-        L::NAME,
-        L::RANK,
-    );
-    let _ = nested;
-    highest.max(L::RANK)
-}
-
-/// Counterpart of [`sleeping_lock_acquired`]; exists so that both ends read alike.
-#[inline]
-pub fn sleeping_lock_released<L: Level>() {}

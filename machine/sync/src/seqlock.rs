@@ -3,6 +3,7 @@
 use crate::levels::TimeKeeper;
 use crate::spin::SpinLock;
 use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicU32, Ordering, fence};
 
 /// A value that readers copy without writing to shared memory.
@@ -28,10 +29,11 @@ impl<T: Copy> SeqLock<T> {
             if before & 1 == 0 {
                 // SAFETY: 1. the pointer is valid for the lock's life; 2. a torn copy is discarded below
                 // before anybody looks at it (T is Copy: no drop runs on it).
-                let copy = unsafe { core::ptr::read_volatile(self.value.get()) };
+                let copy = unsafe { core::ptr::read_volatile(self.value.get().cast::<MaybeUninit<T>>()) };
                 fence(Ordering::Acquire);
                 if self.sequence.load(Ordering::Relaxed) == before {
-                    return copy;
+                    // SAFETY: 1. no writer was inside between the two looks, so these are the bytes of a T.
+                    return unsafe { copy.assume_init() };
                 }
             }
             arch::cpu::relax();
