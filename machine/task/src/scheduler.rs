@@ -20,6 +20,9 @@ use sync::Once;
 /// 3. A task whose `Task::on_cpu()` is true was descheduled but its registers are not saved yet: it may
 ///    be enqueued only on the CPU that it is on, and must not be pulled from there by balancing.
 ///    [`crate::switch_to`] panics on a task that is on a CPU.
+/// 4. Preemption (from `irq_exit` or when the last preemption count drops) treats the current task as
+///    preempted whatever its state says: it may be between announcing a sleep and looking at its
+///    condition, and stays on the run queue.
 pub trait Scheduler: Sync {
     /// Makes the task known. Not runnable yet. May fail when memory is short.
     fn attach(&self, task: &Arc<Task>) -> Result<(), mem::OutOfMemory>;
