@@ -19,7 +19,8 @@ mod imp {
     }
 
     pub(super) static HELD: [Held; MAX_CPUS] =
-        [const { Held { count: AtomicUsize::new(0), ranks: [const { AtomicU16::new(0) }; DEPTH] } }; MAX_CPUS];
+        [const { Held { count: AtomicUsize::new(0), ranks: [const { AtomicU16::new(0) }; DEPTH] } };
+            MAX_CPUS];
 
     impl Held {
         pub fn highest(&self) -> u16 {

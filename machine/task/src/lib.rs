@@ -27,8 +27,8 @@ mod wait;
 pub use mutex::{Mutex, MutexGuard};
 pub use rwsem::{RwSemaphore, SemReadGuard, SemWriteGuard};
 pub use scheduler::{
-    Scheduler, TimeoutSource, install_scheduler, install_timeouts, might_sleep, schedule, scheduler, sleep_until,
-    yield_now,
+    Scheduler, TimeoutHandle, TimeoutSource, install_scheduler, install_timeouts, might_sleep, schedule,
+    scheduler, sleep_until, yield_now,
 };
 pub use slot::SchedSlot;
 pub use task::{

@@ -132,7 +132,12 @@ pub(crate) fn acquired<L: Level>(nested: bool) {
         let bad = L::RANK < highest || (L::RANK == highest && !nested);
         held.push(L::RANK);
         drop(held);
-        assert!(!bad, "lock order: taking sleeping lock {} ({}) while holding rank {highest}", L::NAME, L::RANK);
+        assert!(
+            !bad,
+            "lock order: taking sleeping lock {} ({}) while holding rank {highest}",
+            L::NAME,
+            L::RANK
+        );
     }
     let _ = nested;
 }

@@ -41,12 +41,20 @@ pub trait Scheduler: Sync {
     fn detach(&self, task: &Task);
 }
 
+/// Names one armed timeout to the source that armed it.
+#[derive(Clone, Copy, Debug)]
+pub struct TimeoutHandle {
+    pub cpu: usize,
+    pub id: u64,
+}
+
 /// Wakes tasks at a time. Implemented by `kernel/time`.
 pub trait TimeoutSource: Sync {
     /// Wakes `task` (as [`Task::wake`] does) at `deadline_ns` of the monotonic clock or soon after.
-    fn arm(&self, task: &Arc<Task>, deadline_ns: u64);
-    /// Forgets the current task's timeout, if it has not fired. On return it is not going to fire.
-    fn disarm(&self, task: &Task);
+    /// `None` when memory is short.
+    fn arm(&self, task: &Arc<Task>, deadline_ns: u64) -> Option<TimeoutHandle>;
+    /// Forgets a timeout, if it has not fired. A wake-up on its way may still come: sleepers look again.
+    fn disarm(&self, handle: TimeoutHandle);
 }
 
 static SCHEDULER: Once<&'static dyn Scheduler> = Once::new();
@@ -99,9 +107,22 @@ pub fn sleep_until(deadline_ns: Option<u64>) -> bool {
         return true;
     }
     let timeouts = *TIMEOUTS.get_expect();
-    let task = current();
-    timeouts.arm(&task.arc(), deadline_ns);
-    schedule();
-    timeouts.disarm(&task);
+    match timeouts.arm(&current().arc(), deadline_ns) {
+        Some(handle) => {
+            schedule();
+            timeouts.disarm(handle);
+        }
+        // No memory for a timer: give way and look again, instead of failing a sleep.
+        None => {
+            current().set_running();
+            scheduler().yield_now();
+        }
+    }
     arch::timer::now_ns() >= deadline_ns
+}
+
+/// Sleeps for `duration_ns` whatever happens. Process context.
+pub fn sleep_for_ns(duration_ns: u64) {
+    let deadline_ns = arch::timer::now_ns().saturating_add(duration_ns);
+    let _: Result<(), _> = crate::wait_any(&[], crate::WaitMode::Uninterruptible, Some(deadline_ns), || None);
 }

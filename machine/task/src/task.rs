@@ -286,7 +286,8 @@ impl Task {
     pub fn wake_from(self: &Arc<Self>, accept: impl Fn(State) -> bool) -> bool {
         let turned = self.state.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |state| {
             let state = State::from_u32(state);
-            (state != State::Running && state != State::Dead && accept(state)).then_some(State::Running as u32)
+            (state != State::Running && state != State::Dead && accept(state))
+                .then_some(State::Running as u32)
         });
         if turned.is_ok() {
             scheduler().wake(self);
@@ -390,7 +391,8 @@ static CPUS: [CpuTasks; MAX_CPUS] = [const {
 
 /// Makes the code that runs now on this CPU a task: its idle task. Once per CPU, before interrupts.
 pub fn adopt_boot_context(name: &str) -> Arc<Task> {
-    let task = Arc::new(Task::bare(name.into(), Registers::new(VirtAddr(0), first_steps, 0), None, State::Running));
+    let task =
+        Arc::new(Task::bare(name.into(), Registers::new(VirtAddr(0), first_steps, 0), None, State::Running));
     task.on_cpu.store(true, Ordering::Release);
     let raw = Arc::into_raw(task.clone()).cast_mut();
     CPUS[cpu::id()].running.store(raw, Ordering::Relaxed);

@@ -29,5 +29,17 @@ pub struct TimerId {
     generation: u32,
 }
 
+impl TimerId {
+    /// As one word, to be kept where this type is not known.
+    pub const fn to_bits(self) -> u64 {
+        (self.generation as u64) << 32 | self.slot as u64
+    }
+
+    /// Back from [`TimerId::to_bits`].
+    pub const fn from_bits(bits: u64) -> TimerId {
+        TimerId { slot: bits as u32, generation: (bits >> 32) as u32 }
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,46 @@
+//! The table of what the architecture layer calls upward.
+
+use arch::{Access, Hooks, KernelFault, PhysAddr, VirtAddr};
+
+pub static HOOKS: Hooks = Hooks {
+    irq: irq::handle,
+    timer,
+    ipi_call: smp_call,
+    irq_enter: irq::enter,
+    irq_exit,
+    uaccess_fault,
+    kernel_fault,
+    secondary_main: crate::smp::secondary_main,
+    ioremap,
+};
+
+fn timer() {
+    irq::count(irq::Event::Timer);
+    time::interrupt();
+}
+
+fn smp_call() {
+    irq::count(irq::Event::Call);
+}
+
+/// The end of every interrupt. A user thread's loop looks at `need_resched` itself; kernel code is
+/// preempted here.
+fn irq_exit(user: bool) {
+    irq::exit();
+    if !user && arch::cpu::need_resched() && arch::cpu::preempt_count() == 0 {
+        crate::rr::preempt();
+    }
+}
+
+fn uaccess_fault(addr: usize, access: Access) -> bool {
+    let _ = (addr, access);
+    false
+}
+
+fn kernel_fault(fault: &KernelFault) -> ! {
+    crate::panic::oops(fault)
+}
+
+fn ioremap(phys: PhysAddr, len: usize) -> Option<VirtAddr> {
+    mem::ioremap(phys, len)
+}

@@ -1,0 +1,75 @@
+//! The assembler: the only crate that names concrete drivers, file systems and policies.
+//!
+//! [`ochre_main`] is where the architecture's boot code arrives on CPU 0. It brings the layers up from
+//! the bottom, starts the other CPUs, and becomes the idle task of CPU 0; the rest of the start runs in
+//! the thread that becomes process 1 ([`init`]).
+
+#![no_std]
+#![no_main]
+#![deny(unsafe_code)] // one exception: the symbol that the boot code calls
+
+extern crate alloc;
+
+mod hooks;
+mod init;
+mod panic;
+mod rr;
+mod smp;
+
+use arch::BootInfo;
+use cmdline::CommandLine;
+use klog::pr_info;
+
+/// The kernel's name and version, the first line of the log.
+const BANNER: &str = concat!("Ochre ", env!("CARGO_PKG_VERSION"));
+
+/// Entered once, on CPU 0, on the boot stack, interrupts off.
+#[allow(unsafe_code)] // SAFETY: 1. the one symbol of this name; the boot code calls it once
+#[unsafe(no_mangle)]
+extern "Rust" fn ochre_main(info: &'static BootInfo) -> ! {
+    arch::console::early_init(info);
+    arch::install_hooks(&hooks::HOOKS);
+    mem::init(info);
+    let line = CommandLine::parse(info.cmdline);
+    set_log_level(&line);
+    pr_info!("{BANNER}");
+    pr_info!("Command line: {}", info.cmdline);
+    arch::platform::init(info);
+    mem::init_cpu();
+    let idle = task::adopt_boot_context("swapper/0");
+    irq::init();
+    time::init();
+    rr::init();
+    arch::timer::init_local();
+    arch::irq::enable();
+    smp::start_others(&line);
+    init::start(info, line);
+    idle_loop(idle)
+}
+
+/// `quiet`, `debug` and `loglevel=` of Linux.
+fn set_log_level(line: &CommandLine) {
+    if line.has("quiet") {
+        klog::set_console_level(4);
+    }
+    if line.has("debug") {
+        klog::set_console_level(8);
+    }
+    if let Some(level) = line.number("loglevel") {
+        klog::set_console_level(level.min(8) as u8);
+    }
+}
+
+/// What a CPU does with nothing to do: sleeps until an interrupt makes a task runnable.
+fn idle_loop(_idle: alloc::sync::Arc<task::Task>) -> ! {
+    loop {
+        let _ = arch::irq::disable();
+        if arch::cpu::need_resched() {
+            arch::irq::enable();
+            task::schedule();
+        } else {
+            arch::irq::idle_wait();
+            arch::irq::enable();
+        }
+    }
+}
