@@ -1,0 +1,4 @@
+//! The 16550 UART.
+
+#![no_std]
+#![forbid(unsafe_code)]
