@@ -11,15 +11,15 @@
 //!
 //! | module | items |
 //! |---|---|
-//! | `boot` | `_start` (assembly): early page table (direct map of at least the first 4 GiB of RAM, kernel image), boot stack, bss cleared, then `extern "Rust" fn ochre_main(&'static BootInfo) -> !` on CPU 0 with interrupts off |
-//! | `cpu` | `id() -> usize`, `count() -> usize` (CPUs that firmware describes, at most [`MAX_CPUS`]), `relax()`, `init_local(cpu)`, preemption word: `preempt_count() -> u32`, `preempt_count_add(u32)`, `preempt_count_sub(u32) -> u32` (new value), `need_resched() -> bool`, `set_need_resched(bool)` (this CPU), `current() -> *const ()`, `set_current(*const ())`, `describe(cpu, &mut dyn fmt::Write)` (one /proc/cpuinfo stanza), `stack_canary_seed() -> u64` entropy |
+//! | `boot` | `_start` (assembly): early page table (direct map of at least the first 4 GiB of RAM, kernel image), boot stack, bss cleared, then `extern "Rust" fn ochre_main(&'static BootInfo) -> !` on CPU 0 with interrupts off. The root it leaves active holds, besides, whatever device registers the architecture itself needs early, above `KERNEL_BASE`; a final kernel table keeps those entries or is built by changing this one |
+//! | `cpu` | `id() -> usize`, `count() -> usize` (CPUs that firmware describes, at most [`MAX_CPUS`]; known before `ochre_main`), `relax()`, `init_local(cpu)`, preemption word: `preempt_count() -> u32`, `preempt_count_add(u32)`, `preempt_count_sub(u32) -> u32` (new value), `need_resched() -> bool`, `set_need_resched(bool)` (this CPU), `current() -> *const ()`, `set_current(*const ())`, `describe(cpu, &mut dyn fmt::Write)` (one /proc/cpuinfo stanza), `stack_canary_seed() -> u64` entropy |
 //! | `irq` | `disable() -> Flags`, `restore(Flags)`, `enable()`, `is_enabled() -> bool`, `idle_wait()` (called with interrupts off: sleeps until one is pending, lets it run, returns with interrupts off), `unmask(line)`, `mask(line)`, `lines() -> u32`, `chip_name(line) -> &'static str` |
 //! | `smp` | `start(cpu, stack_top: VirtAddr) -> Result<(), ()>` (the new CPU calls `hooks().secondary_main(cpu)`), `send_ipi(CpuMask, Ipi)` |
 //! | `timer` | `now_ns() -> u64` monotonic since boot, `set_deadline_ns(u64)` (absolute, this CPU, one shot), `disarm()`, `init_local()`, `vdso_clock() -> VdsoClock` (counter to ns parameters), `frequency_hz() -> u64` |
 //! | `rtc` | `read_unix_s() -> Option<u64>` |
 //! | `mmu` | `Pte` (see [`paging`]), `levels() -> usize`, `USER_TOP: usize` / `user_top() -> usize` (exclusive), `asid_bits() -> u32`, `unsafe activate(root: PhysAddr, asid: u16)`, `active_root() -> PhysAddr`, `flush_page(va, asid)`, `flush_asid(asid)`, `flush_all()` (this CPU incl. global), `flush_kernel_range_all_cpus(start, len)`, `shootdown(CpuMask, asid, start, len)` (other CPUs; returns when done; callable with interrupts on or off) |
-//! | `context` | `TaskState` (kernel registers, FPU/vector state, TLS bases), `TaskState::new(stack_top, entry: extern "C" fn(usize) -> !, arg: usize)`, `unsafe switch(prev: *mut TaskState, next: *mut TaskState)`, `TaskState::fork_user(&mut self)` (copies the *current* task's FPU and TLS state into self), `reset_user()` (exec: FPU initial, TLS 0, current task) |
-//! | `user` | `UserContext` (Clone; general registers, pc, sp, status), `UserContext::new(pc, sp)`, `run(&mut self) -> Trap` (called with interrupts on), accessors `pc/set_pc/sp/set_sp/syscall_nr/syscall_args() -> [usize; 6]/set_return(isize)/return_value()/set_tls(usize)/rewind_syscall(nr)` (makes the thread execute the system call `nr` again with its original first argument), `regs_for_ptrace(&mut [u64])` |
+//! | `context` | `TaskState` (kernel registers, FPU/vector state, TLS bases), `TaskState::new(stack_top, entry: extern "C" fn(usize) -> !, arg: usize)`, `unsafe switch(prev: *mut TaskState, next: *mut TaskState)`, `TaskState::fork_user(&mut self)` (copies the *current* task's FPU and TLS state into self), `reset_user()` (exec: FPU initial, TLS 0, current task), `saved_frame(&self) -> (usize, usize)` (frame pointer and pc of a task that is switched out) |
+//! | `user` | `UserContext` (Clone; general registers, pc, sp, status), `UserContext::new(pc, sp)`, `run(&mut self) -> Trap` (see [`trap`]; called and returns with interrupts on), accessors `pc/set_pc/sp/set_sp/syscall_nr/syscall_args() -> [usize; 6]/set_return(isize)/return_value()/set_tls(usize)/rewind_syscall(nr)` (makes the thread execute the system call `nr` again with its original first argument), `regs_for_ptrace(&mut [u64])` |
 //! | `signal` | `setup_frame(..)`, `restore_frame(..)` : the rt_sigframe of Linux on this architecture, see [`sigframe`]; `TRAMPOLINE: &[u8]` code of rt_sigreturn for the vDSO page |
 //! | `uaccess` | `unsafe copy_from_user(dst: *mut u8, src: usize, len) -> usize` (bytes NOT copied), `unsafe copy_to_user(dst: usize, src: *const u8, len) -> usize`, `clear_user(dst: usize, len) -> usize`, `load_u32(usize) -> Result<u32, Fault>`, `store_u32`, `cmpxchg_u32(addr, old, new) -> Result<u32, Fault>` (previous value), `load_u8`, `load_u64`, `store_u64`. They check the range against `USER_TOP`. A fault calls `hooks().uaccess_fault` when preemption is on (may sleep) and retries, else (or when that fails) the exception table ends the copy |
 //! | `io` | `IoRegion`: `read8/16/32/write8/16/32(offset)`, MMIO or port I/O; made by `platform` or `unsafe IoRegion::mmio(VirtAddr, len)` |
@@ -37,14 +37,18 @@ extern crate alloc;
 
 pub mod addr;
 pub mod bootinfo;
+pub mod devices;
 pub mod hooks;
 pub mod layout;
 pub mod paging;
 pub mod sigframe;
+pub mod trap;
 
 pub use addr::{PAGE_SHIFT, PAGE_SIZE, PhysAddr, VirtAddr};
 pub use bootinfo::{BootInfo, MemKind, MemRegion};
+pub use devices::{UartInfo, VirtioMmio};
 pub use hooks::{Access, Fault, Hooks, Ipi, KernelFault, hooks, install_hooks};
+pub use trap::{Exception, Trap};
 
 #[cfg(target_arch = "riscv64")]
 #[path = "riscv64/mod.rs"]
