@@ -7,6 +7,19 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+pub mod cap;
 pub mod errno;
+pub mod fcntl;
+pub mod fs;
+pub mod futex;
+pub mod layout;
+pub mod poll;
+pub mod process;
+pub mod resource;
+pub mod sched;
+pub mod signal;
+pub mod stat;
+pub mod time;
+pub mod tty;
 
 pub use errno::Errno;

@@ -1,0 +1,84 @@
+//! mount(2), getdents64(2), path limits, capabilities that file operations ask for.
+
+pub const PATH_MAX: usize = 4096;
+pub const NAME_MAX: usize = 255;
+/// Symbolic links followed in one path walk before ELOOP (path_resolution(7)).
+pub const MAXSYMLINKS: u32 = 40;
+/// Most segments of readv(2).
+pub const IOV_MAX: usize = 1024;
+/// The most that one read or write moves: what fits an int, less a page.
+pub const MAX_RW_COUNT: usize = 0x7fff_f000;
+/// Writes of up to this many bytes to a pipe are not mixed with others (pipe(7)).
+pub const PIPE_BUF: usize = 4096;
+
+pub const MS_RDONLY: u64 = 1;
+pub const MS_NOSUID: u64 = 2;
+pub const MS_NODEV: u64 = 4;
+pub const MS_NOEXEC: u64 = 8;
+pub const MS_SYNCHRONOUS: u64 = 16;
+pub const MS_REMOUNT: u64 = 32;
+pub const MS_MANDLOCK: u64 = 64;
+pub const MS_DIRSYNC: u64 = 128;
+pub const MS_NOSYMFOLLOW: u64 = 256;
+pub const MS_NOATIME: u64 = 1024;
+pub const MS_NODIRATIME: u64 = 2048;
+pub const MS_BIND: u64 = 4096;
+pub const MS_MOVE: u64 = 8192;
+pub const MS_REC: u64 = 16384;
+pub const MS_SILENT: u64 = 32768;
+pub const MS_POSIXACL: u64 = 1 << 16;
+pub const MS_UNBINDABLE: u64 = 1 << 17;
+pub const MS_PRIVATE: u64 = 1 << 18;
+pub const MS_SLAVE: u64 = 1 << 19;
+pub const MS_SHARED: u64 = 1 << 20;
+pub const MS_RELATIME: u64 = 1 << 21;
+pub const MS_STRICTATIME: u64 = 1 << 24;
+pub const MS_LAZYTIME: u64 = 1 << 25;
+/// The upper half that very old programs set.
+pub const MS_MGC_VAL: u64 = 0xc0ed_0000;
+pub const MS_MGC_MSK: u64 = 0xffff_0000;
+
+pub const MNT_FORCE: u32 = 1;
+pub const MNT_DETACH: u32 = 2;
+pub const MNT_EXPIRE: u32 = 4;
+pub const UMOUNT_NOFOLLOW: u32 = 8;
+
+/// statfs(2) `f_flags`.
+pub const ST_RDONLY: i64 = 1;
+pub const ST_NOSUID: i64 = 2;
+pub const ST_NODEV: i64 = 4;
+pub const ST_NOEXEC: i64 = 8;
+pub const ST_SYNCHRONOUS: i64 = 16;
+pub const ST_VALID: i64 = 32;
+pub const ST_NOATIME: i64 = 1024;
+pub const ST_NODIRATIME: i64 = 2048;
+pub const ST_RELATIME: i64 = 4096;
+
+/// `d_type` of getdents64(2): the type bits of the mode, shifted.
+pub const DT_UNKNOWN: u8 = 0;
+pub const DT_FIFO: u8 = 1;
+pub const DT_CHR: u8 = 2;
+pub const DT_DIR: u8 = 4;
+pub const DT_BLK: u8 = 6;
+pub const DT_REG: u8 = 8;
+pub const DT_LNK: u8 = 10;
+pub const DT_SOCK: u8 = 12;
+
+/// The `d_type` of a mode.
+pub const fn d_type(mode: u32) -> u8 {
+    ((mode & crate::stat::S_IFMT) >> 12) as u8
+}
+
+/// Bytes before the name in a `linux_dirent64`.
+pub const DIRENT64_HEADER: usize = 19;
+
+/// The length of a `linux_dirent64` record with its name, terminator and padding to 8.
+pub const fn dirent64_len(name_len: usize) -> usize {
+    (DIRENT64_HEADER + name_len + 1).next_multiple_of(8)
+}
+
+pub const XATTR_NAME_MAX: usize = 255;
+pub const XATTR_SIZE_MAX: usize = 65536;
+pub const XATTR_LIST_MAX: usize = 65536;
+pub const XATTR_CREATE: u32 = 1;
+pub const XATTR_REPLACE: u32 = 2;
