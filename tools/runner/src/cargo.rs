@@ -1,0 +1,156 @@
+//! Building for the bare targets, and finding the compiler that can.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::arch::Arch;
+use crate::{places, progress};
+
+/// Which compiler builds for the bare targets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Toolchain {
+    /// The one that Cargo runs with: it has the target.
+    Current,
+    /// Debian's `rustc-web` and `rust-web-src`: the standard library is built from source (`-Zbuild-std`).
+    DebianWeb,
+}
+
+/// A built program.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The package it is from.
+    pub package: String,
+    /// Its name.
+    pub name: String,
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// `cargo`, as this process was started by it.
+pub fn cargo() -> PathBuf {
+    std::env::var_os("CARGO").map_or("cargo".into(), PathBuf::from)
+}
+
+fn rustc() -> PathBuf {
+    std::env::var_os("RUSTC").map_or("rustc".into(), PathBuf::from)
+}
+
+/// Whether the current toolchain has the standard library (`core`) for the architecture's target.
+pub fn has_target(arch: Arch) -> bool {
+    let mut command = Command::new(rustc());
+    command.current_dir(places::root()).args(["--print", "target-libdir", "--target", arch.target()]);
+    let Ok(output) = command.output() else { return false };
+    let dir = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    output.status.success() && files.into_iter().any(|f| f.file_name().to_string_lossy().starts_with("libcore-"))
+}
+
+/// Builds the kernel; answers its image.
+pub fn kernel(arch: Arch, toolchain: Toolchain, debug: bool) -> Result<PathBuf> {
+    let mut build = build(arch, toolchain, "kernel");
+    build.args(["-p", "boot", "--bin", "ochre"]);
+    if !debug {
+        build.arg("--release");
+    }
+    let programs = run(build, &format!("the kernel for {arch}"))?;
+    let kernel = programs.into_iter().find(|p| p.name == "ochre");
+    Ok(kernel.context("the build made no kernel")?.path)
+}
+
+/// Builds the programs in `user/`.
+pub fn programs(arch: Arch, toolchain: Toolchain) -> Result<Vec<Program>> {
+    let mut build = build(arch, toolchain, "user");
+    build.arg("--release").args(["--config", "profile.release.strip=true"]);
+    // Fixed addresses, so that no program has to relocate itself. The code model stays the target's own, as
+    // in the precompiled libraries: addresses below 2 GiB satisfy x86-64's "kernel" model, too.
+    build.env("CARGO_ENCODED_RUSTFLAGS", "-Crelocation-model=static");
+    for package in user_packages()? {
+        build.args(["-p", &package]);
+    }
+    run(build, &format!("programs for {arch}"))
+}
+
+/// The packages in `user/`.
+fn user_packages() -> Result<Vec<String>> {
+    let dir = places::root().join("user");
+    let entries = std::fs::read_dir(&dir).with_context(|| format!("cannot read {}", dir.display()))?;
+    let packages = entries.flatten().filter(|entry| entry.path().join("Cargo.toml").exists());
+    let mut names: Vec<_> = packages.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// The common part of a build for a bare target, in a build directory of its own: different flags than the host's.
+fn build(arch: Arch, toolchain: Toolchain, dir: &str) -> Command {
+    let mut command = match toolchain {
+        Toolchain::Current => Command::new(cargo()),
+        Toolchain::DebianWeb => {
+            let mut command = Command::new("/usr/bin/cargo");
+            command.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1").env_remove("RUSTUP_TOOLCHAIN");
+            command
+        }
+    };
+    command.arg("build").args(["--target", arch.target(), "--target-dir"]).arg(places::target().join(dir));
+    if toolchain == Toolchain::DebianWeb {
+        command.args(["-Zbuild-std=core,alloc,compiler_builtins", "-Zbuild-std-features=compiler-builtins-mem"]);
+    }
+    // The flags of the repository's configuration hold, whatever the person's environment says for the host.
+    for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR"] {
+        command.env_remove(variable);
+    }
+    command.current_dir(places::root()).arg("--message-format=json-render-diagnostics");
+    command
+}
+
+/// Runs a build, shows what it does, and answers the programs it made.
+fn run(mut command: Command, what: &str) -> Result<Vec<Program>> {
+    if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+        command.env("CARGO_TERM_COLOR", "always");
+    }
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot run cargo")?;
+    let stderr = child.stderr.take().context("no pipe")?;
+    let log = std::thread::spawn(move || relay(stderr));
+    let mut messages = String::new();
+    child.stdout.take().context("no pipe")?.read_to_string(&mut messages)?;
+    let status = child.wait()?;
+    let hidden = log.join().unwrap_or_default();
+    if !status.success() {
+        eprint!("{hidden}");
+        bail!("cannot build {what}");
+    }
+    Ok(messages.lines().filter_map(|line| program(&serde_json::from_str(line).ok()?)).collect())
+}
+
+/// Passes Cargo's own report on, but for the line that says it has finished; answers it when nothing may be shown.
+fn relay(stderr: impl Read) -> String {
+    let mut hidden = String::new();
+    for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+        if progress::is_quiet() {
+            hidden += &line;
+            hidden.push('\n');
+        } else if !line.contains("Finished") {
+            eprintln!("{line}");
+        }
+    }
+    hidden
+}
+
+/// The program that one of Cargo's messages announces.
+fn program(message: &Value) -> Option<Program> {
+    let path = message.get("executable")?.as_str()?;
+    let manifest = Path::new(message.get("manifest_path")?.as_str()?);
+    Some(Program {
+        package: manifest.parent()?.file_name()?.to_string_lossy().into_owned(),
+        name: message.get("target")?.get("name")?.as_str()?.to_owned(),
+        path: path.into(),
+    })
+}
