@@ -139,6 +139,17 @@ impl IdAllocator {
         Ok(copy)
     }
 
+    /// Makes room for the ids below `limit`, so that taking one of them allocates nothing.
+    pub fn try_reserve(&mut self, limit: u32) -> Result<(), AllocError> {
+        let mut words = (limit as usize).div_ceil(WORD);
+        for level in &mut self.levels {
+            level.try_reserve(words.saturating_sub(level.len())).map_err(|_| AllocError::OutOfMemory)?;
+            level.resize(words.max(level.len()), 0);
+            words = words.div_ceil(WORD);
+        }
+        Ok(())
+    }
+
     fn bit(&self, level: usize, at: usize) -> bool {
         self.levels[level].get(at / WORD).is_some_and(|word| word >> (at % WORD) & 1 != 0)
     }

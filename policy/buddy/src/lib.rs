@@ -22,8 +22,10 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+mod ranges;
 mod zone;
 
+pub use ranges::Ranges;
 pub use zone::{Reserve, Watermarks, Zone, ZoneKind};
 
 /// Order of the largest block: 2^10 frames, 4 MiB of 4 KiB frames, as in Linux.

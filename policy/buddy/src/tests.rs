@@ -123,9 +123,42 @@ fn a_zone_refuses_below_its_marks() {
     };
     assert_eq!(count(&mut zone, &mut table, Reserve::Keep), 4096 - 200);
     assert!(!zone.is_low());
-    assert_eq!(count(&mut zone, &mut table, Reserve::Dig), 150);
+    assert_eq!(count(&mut zone, &mut table, Reserve::Dig), 100);
+    assert_eq!(count(&mut zone, &mut table, Reserve::Deep), 50);
     assert!(zone.is_low());
     assert_eq!(count(&mut zone, &mut table, Reserve::Drain), 50);
+}
+
+proptest! {
+    #[test]
+    fn ranges_behave_like_a_bitmap(ops in prop::collection::vec((any::<bool>(), 0u64..200, 0u64..60), 0..40)) {
+        let (mut set, mut model) = (Ranges::<64>::new(), vec![false; 300]);
+        for (add, start, len) in ops {
+            if add { set.add(start, start + len) } else { set.remove(start, start + len) }
+            model[start as usize..(start + len) as usize].fill(add);
+            let mut listed = vec![false; 300];
+            let mut last = None;
+            for (from, to) in set.iter() {
+                prop_assert!(from < to && last.is_none_or(|last| from > last));
+                listed[from as usize..to as usize].fill(true);
+                last = Some(to);
+            }
+            prop_assert_eq!(&listed, &model);
+        }
+    }
+}
+
+#[test]
+fn a_full_set_of_ranges_gives_up_the_smaller_piece() {
+    let mut set = Ranges::<2>::new();
+    set.add(0, 10);
+    set.add(20, 30);
+    set.remove(2, 3);
+    assert!(set.iter().eq([(3, 10), (20, 30)]));
+    set.add(50, 51);
+    assert!(set.iter().eq([(3, 10), (20, 30)]));
+    assert_eq!(set.take_top(4, 2, 29), Some(24));
+    assert!(set.iter().eq([(3, 10), (28, 30)]) || set.iter().eq([(3, 10), (20, 24)]));
 }
 
 #[derive(Debug, Clone)]

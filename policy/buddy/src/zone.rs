@@ -30,6 +30,8 @@ pub enum Reserve {
     Keep,
     /// Stays above the minimum: kernel memory whose failure is handled, but hurts.
     Dig,
+    /// Stays above half the minimum: what cannot wait for reclaim (interrupt handlers).
+    Deep,
     /// Takes the last frame: what has no way to fail.
     Drain,
 }
@@ -66,7 +68,8 @@ impl Watermarks {
     pub fn floor(&self, reserve: Reserve) -> u32 {
         match reserve {
             Reserve::Keep => self.low,
-            Reserve::Dig => self.min / 2,
+            Reserve::Dig => self.min,
+            Reserve::Deep => self.min / 2,
             Reserve::Drain => 0,
         }
     }

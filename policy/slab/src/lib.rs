@@ -252,6 +252,24 @@ impl SlabState {
         at == slot || slot >= self.fresh
     }
 
+    /// The state as one word, to be kept in frame metadata.
+    pub const fn to_bits(self) -> u64 {
+        self.free as u64
+            | (self.fresh as u64) << 16
+            | (self.in_use as u64) << 32
+            | (self.objects as u64) << 48
+    }
+
+    /// The state that [`SlabState::to_bits`] packed.
+    pub const fn from_bits(bits: u64) -> SlabState {
+        SlabState {
+            free: bits as u16,
+            fresh: (bits >> 16) as u16,
+            in_use: (bits >> 32) as u16,
+            objects: (bits >> 48) as u16,
+        }
+    }
+
     /// Slots taken.
     pub fn in_use(&self) -> u16 {
         self.in_use

@@ -134,6 +134,7 @@ proptest! {
                 slab.give(&mut links, slot);
                 prop_assert!(slab.is_free(&links, slot));
             }
+            prop_assert_eq!(SlabState::from_bits(slab.to_bits()), slab);
             prop_assert_eq!(slab.in_use() as usize, out.len());
             prop_assert_eq!(slab.is_full(), out.len() == objects as usize);
         }
