@@ -177,6 +177,11 @@ impl Errno {
     pub const EWOULDBLOCK: Errno = Errno::EAGAIN;
     pub const ENOTSUP: Errno = Errno::EOPNOTSUPP;
 
+    /// The error of a positive number; `None` for what cannot be one.
+    pub const fn from_number(number: i32) -> Option<Errno> {
+        if number > 0 && number < 4096 { Some(Errno(number as u16)) } else { None }
+    }
+
     /// The positive number.
     pub const fn number(self) -> i32 {
         self.0 as i32
@@ -221,7 +226,13 @@ mod tests {
 
     #[test]
     fn numbers_are_linux() {
-        let cases = [(Errno::EPERM, 1), (Errno::ENOENT, 2), (Errno::EAGAIN, 11), (Errno::ENOSYS, 38), (Errno::EOPNOTSUPP, 95)];
+        let cases = [
+            (Errno::EPERM, 1),
+            (Errno::ENOENT, 2),
+            (Errno::EAGAIN, 11),
+            (Errno::ENOSYS, 38),
+            (Errno::EOPNOTSUPP, 95),
+        ];
         for (errno, number) in cases {
             assert_eq!(errno.number(), number, "{errno:?}");
             assert_eq!(errno.as_return(), -(number as isize));

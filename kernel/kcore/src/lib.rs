@@ -1,0 +1,62 @@
+//! The Unix knot: threads, processes, signals, programs.
+//!
+//! **Problem.** A scheduled task becomes a Linux thread: it has a number, a parent, credentials, open
+//! files, memory; it gets signals, waits for children, runs programs, and ends.
+//!
+//! **Interface.**
+//!
+//! | item | meaning |
+//! |---|---|
+//! | [`Ctx`] | who makes a system call: thread, process, user registers, and by methods its files, directories, credentials, memory. Handed down; deep code has no "current" |
+//! | [`Thread`], [`Process`] | what is scheduled, and the group of threads that shares a pid |
+//! | [`Group`], [`Session`], [`Terminal`] | job control; the terminal is a trait that `kernel/tty` implements |
+//! | [`pid`] | numbers: who has which, the tree of processes, iteration for /proc |
+//! | [`signal`] | sending, blocking, delivering, stopping |
+//! | [`clone`], [`exec`], [`exit`], [`wait`] | the life of a process |
+//! | [`futex`], [`timers`], [`rlimit`], [`usage`], [`creds`], [`oom`] | what their names say |
+//! | [`user`] | the loop in which each user thread lives; [`user::install_calls`] gives it the system calls |
+//!
+//! **Idea.** A trap is a return value: a user thread runs `loop { match user.run() { .. } ; deliver }`
+//! ([`user`]). What only the thread itself changes lies on its own stack ([`Ctx`]'s private part), so a
+//! system call reaches its files and credentials without a lock or a reference count; copies for other
+//! threads' eyes are in [`Thread`] under a lock. Who belongs to whom (parent, group, session) is guarded
+//! by one table lock ([`pid`]); everything about signals of a process by one lock of that process.
+//!
+//! Lock order: `ProcessTable` > `Process` > `Signals` > `SignalHandlers`, `ThreadSignals`. None of them
+//! is taken by interrupt handlers: signals are sent from process context (timers call back in threads).
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod clone;
+pub mod creds;
+mod ctx;
+pub mod exec;
+pub mod exit;
+pub mod futex;
+mod jobs;
+pub mod kthread;
+pub mod oom;
+pub mod pid;
+mod process;
+pub mod rlimit;
+pub mod signal;
+mod thread;
+pub mod timers;
+pub mod usage;
+pub mod user;
+pub mod usermem;
+pub mod uts;
+pub mod wait;
+
+pub use abi::process::Pid;
+pub use ctx::{Ctx, Restart};
+pub use jobs::{Group, Session, Terminal};
+pub use process::{Image, Process, ProcessState};
+pub use signal::SigSet;
+pub use thread::{Thread, work};
+
+/// `abi::Result`, the result of everything that can fail with an errno.
+pub use abi::errno::Result;

@@ -1,0 +1,44 @@
+//! System calls: one line each in [`table`], one file per family of man pages.
+//!
+//! **Problem.** A number and six words from a program become a call of the kernel, and one word goes back.
+//!
+//! **Interface.** [`install`] hands the table to the user loop. A handler is
+//! `pub fn read(ctx: &mut Ctx, fd: i32, buf: usize, len: usize) -> Result<usize>`: it fetches the object,
+//! wraps the user memory, calls, and returns one errno. Arguments are converted by [`arg::Arg`] as the C
+//! types of Linux's prototypes would be (an `i32` takes the low half of the register).
+//!
+//! **Idea.** The table is a dense array of function pointers made at compile time from the lines in
+//! [`table`], with the numbers of both architectures side by side. Tracing costs nothing when it is off:
+//! a traced thread uses a second table whose every entry is [`trace::traced`].
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod arg;
+mod creds;
+pub mod enosys;
+mod fs;
+mod futex;
+mod mm;
+mod path;
+mod poll;
+mod process;
+mod sched;
+mod signal;
+mod sys;
+pub mod table;
+mod time;
+pub mod trace;
+
+pub use arg::Arg;
+pub use table::{arguments, name, number};
+
+pub(crate) use abi::Errno;
+pub(crate) use kcore::{Ctx, Result};
+
+/// Gives the system calls to the user loop. Once, at boot.
+pub fn install() {
+    kcore::user::install_calls(&table::CALLS, &table::TRACED_CALLS);
+}

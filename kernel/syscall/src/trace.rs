@@ -1,0 +1,48 @@
+//! The strace-like trace: one line per call in the kernel log.
+
+use crate::table;
+use core::fmt::{self, Write};
+use kcore::Ctx;
+
+/// Every entry of the table that traced threads use: calls the real entry and logs the call.
+pub fn traced(ctx: &mut Ctx) -> isize {
+    let number = ctx.user.syscall_nr();
+    let args = ctx.user.syscall_args();
+    let value = match table::CALLS.get(number) {
+        Some(call) => call(ctx),
+        None => crate::enosys::unimplemented(ctx),
+    };
+    let name = table::name(number);
+    let args = Args(&args[..table::arguments(number).map_or(6, <[_]>::len)]);
+    klog::pr_info!("[{}] {name}({args}) = {}", ctx.thread.tid(), Value(value));
+    value
+}
+
+struct Args<'a>(&'a [usize]);
+
+impl fmt::Display for Args<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        for (i, &arg) in self.0.iter().enumerate() {
+            if i > 0 {
+                f.write_str(", ")?;
+            }
+            if arg < 4096 { write!(f, "{arg}")? } else { write!(f, "{arg:#x}")? }
+        }
+        Ok(())
+    }
+}
+
+struct Value(isize);
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self.0 {
+            -4095..0 => {
+                let errno = abi::Errno::from_number(-self.0 as i32);
+                write!(f, "-1 {}", errno.map_or("E?", |e| e.name()))
+            }
+            value if value > 0xffff => write!(f, "{value:#x}"),
+            value => write!(f, "{value}"),
+        }
+    }
+}
