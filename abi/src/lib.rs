@@ -23,3 +23,4 @@ pub mod time;
 pub mod tty;
 
 pub use errno::Errno;
+pub mod vdso;
