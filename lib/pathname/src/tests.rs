@@ -1,0 +1,73 @@
+use crate::*;
+use proptest::prelude::*;
+use std::sync::Arc;
+
+fn walk(path: &str, links: &[(&str, &str)]) -> Vec<(String, bool, bool)> {
+    let mut cursor = Cursor::new(path.as_bytes(), 7);
+    let mut seen = Vec::new();
+    loop {
+        let Some(c) = cursor.next_component() else { return seen };
+        assert_eq!(c.hash, hash(7, c.name));
+        let name = String::from_utf8(c.name.to_vec()).unwrap();
+        let (last, slash) = (c.last, c.slash);
+        match links.iter().find(|(from, _)| *from == name) {
+            Some((_, to)) => cursor.push(Arc::from(to.as_bytes())),
+            None => seen.push((name, last, slash)),
+        }
+    }
+}
+
+fn check(path: &str, links: &[(&str, &str)], expected: &str) {
+    let seen: Vec<String> = walk(path, links)
+        .into_iter()
+        .map(|(name, last, slash)| {
+            format!("{name}{}{}", if slash { "/" } else { "" }, if last { "!" } else { "" })
+        })
+        .collect();
+    assert_eq!(seen.join(" "), expected, "{path}");
+}
+
+#[test]
+fn components() {
+    check("", &[], "");
+    check("///", &[], "");
+    check("a", &[], "a!");
+    check("/a//b/", &[], "a/ b/!");
+    check("a/b", &[], "a/ b!");
+}
+
+#[test]
+fn links_come_first() {
+    check("a/l/b", &[("l", "x/y")], "a/ x/ y/ b!");
+    check("l", &[("l", "x/y")], "x/ y!");
+    check("l", &[("l", "m/z"), ("m", "x/y/")], "x/ y/ z!");
+    check("l/", &[("l", "m"), ("m", "/x")], "x!");
+    check("l/q", &[("l", "")], "q!");
+}
+
+#[test]
+fn names() {
+    for len in [0, 1, 21, 22, 23, 255] {
+        let bytes = vec![b'x'; len];
+        assert_eq!(Name::new(&bytes).as_bytes(), &bytes[..]);
+    }
+    assert!(Name::from("a") < Name::from("b"));
+    assert_eq!(size_of::<Name>(), 24);
+}
+
+proptest! {
+    #[test]
+    fn splits_as_the_standard_library_does(path in "[a-c/.]{0,20}") {
+        let mine: Vec<String> = walk(&path, &[]).into_iter().map(|c| c.0).collect();
+        let theirs: Vec<&str> = path.split('/').filter(|c| !c.is_empty()).collect();
+        prop_assert_eq!(mine, theirs);
+    }
+
+    #[test]
+    fn exactly_the_last_component_is_last(path in "[ab/l]{0,20}") {
+        let seen = walk(&path, &[]);
+        for (i, (_, last, _)) in seen.iter().enumerate() {
+            prop_assert_eq!(*last, i + 1 == seen.len());
+        }
+    }
+}
