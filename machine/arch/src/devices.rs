@@ -1,5 +1,6 @@
 //! The devices that `platform` finds without a bus to ask.
 
+use crate::PhysAddr;
 use crate::io::IoRegion;
 
 /// A 16550 serial port.
@@ -20,4 +21,15 @@ pub struct UartInfo {
 pub struct VirtioMmio {
     pub io: IoRegion,
     pub line: u32,
+}
+
+/// The configuration space of a PCI host bridge (ECAM) and the memory windows for its devices, each as
+/// (address, bytes).
+#[derive(Clone, Copy, Debug)]
+pub struct PciHost {
+    pub ecam: PhysAddr,
+    pub ecam_len: u64,
+    pub buses: (u8, u8),
+    pub mem32: (u64, u64),
+    pub mem64: (u64, u64),
 }

@@ -17,14 +17,14 @@
 //! | `smp` | `start(cpu, stack_top: VirtAddr) -> Result<(), ()>` (the new CPU calls `hooks().secondary_main(cpu)`), `send_ipi(CpuMask, Ipi)` |
 //! | `timer` | `now_ns() -> u64` monotonic since boot, `set_deadline_ns(u64)` (absolute, this CPU, one shot), `disarm()`, `init_local()`, `vdso_clock() -> VdsoClock` (counter to ns parameters), `frequency_hz() -> u64` |
 //! | `rtc` | `read_unix_s() -> Option<u64>` |
-//! | `mmu` | `Pte` (see [`paging`]), `levels() -> usize`, `USER_TOP: usize` / `user_top() -> usize` (exclusive), `asid_bits() -> u32`, `unsafe activate(root: PhysAddr, asid: u16)`, `active_root() -> PhysAddr`, `flush_page(va, asid)`, `flush_asid(asid)`, `flush_all()` (this CPU incl. global), `flush_kernel_range_all_cpus(start, len)`, `shootdown(CpuMask, asid, start, len)` (other CPUs; returns when done; callable with interrupts on or off), `fixed_mappings() -> impl Iterator<Item = FixedMapping>` (pages that the final kernel page table must map too, at addresses of the architecture's choice) |
+//! | `mmu` | `Pte` (see [`paging`]), `levels() -> usize`, `USER_TOP: usize` / `user_top() -> usize` (exclusive), `asid_bits() -> u32`, `unsafe activate(root: PhysAddr, asid: u16)`, `active_root() -> PhysAddr`, `flush_page(va, asid)`, `flush_asid(asid)`, `flush_all()` (this CPU incl. global), `flush_kernel_range_all_cpus(start, len)`, `shootdown(CpuMask, asid, start, len)` (other CPUs; returns when done; callable with interrupts on or off) |
 //! | `context` | `TaskState` (kernel registers, FPU/vector state, TLS bases), `TaskState::new(stack_top, entry: extern "C" fn(usize) -> !, arg: usize)`, `unsafe switch(prev: *mut TaskState, next: *mut TaskState)`, `TaskState::fork_user(&mut self)` (copies the *current* task's FPU and TLS state into self), `reset_user()` (exec: FPU initial, TLS 0, current task), `saved_frame(&self) -> (usize, usize)` (frame pointer and pc of a task that is switched out) |
 //! | `user` | `UserContext` (Clone; general registers, pc, sp, status), `UserContext::new(pc, sp)`, `run(&mut self) -> Trap` (see [`trap`]; called with interrupts on or off (the caller looks for pending work with them off), returns with them on), accessors `pc/set_pc/sp/set_sp/syscall_nr/syscall_args() -> [usize; 6]/set_return(isize)/return_value()/set_tls(usize)/rewind_syscall(nr)` (makes the thread execute the system call `nr` again with its original first argument), `regs_for_ptrace(&mut [u64])` |
 //! | `signal` | `setup_frame(..)`, `restore_frame(..)` : the rt_sigframe of Linux on this architecture, see [`sigframe`]; `TRAMPOLINE: &[u8]` code of rt_sigreturn for the vDSO page |
 //! | `uaccess` | `unsafe copy_from_user(dst: *mut u8, src: usize, len) -> usize` (bytes NOT copied), `unsafe copy_to_user(dst: usize, src: *const u8, len) -> usize`, `clear_user(dst: usize, len) -> usize`, `load_u32(usize) -> Result<u32, Fault>`, `store_u32`, `cmpxchg_u32(addr, old, new) -> Result<u32, Fault>` (previous value), `load_u8`, `load_u64`, `store_u64`. They check the range against `USER_TOP`. A fault calls `hooks().uaccess_fault` when preemption is on (may sleep) and retries, else (or when that fails) the exception table ends the copy |
 //! | `io` | `IoRegion`: `read8/16/32/write8/16/32(offset)`, MMIO or port I/O; made by `platform` or `unsafe IoRegion::mmio(VirtAddr, len)` |
 //! | `console` | `early_write(&[u8])` polled, any context, before everything; `early_init(&BootInfo)` |
-//! | `platform` | `uart() -> Option<UartInfo>`, `virtio_mmio() -> impl Iterator<Item = VirtioMmio>`, `pci_host() -> Option<PciHost>` (types in [`device`]), `machine_name() -> &str`, `init(&BootInfo)` (parses device tree / ACPI, maps device registers through the direct map or `hooks().ioremap`) |
+//! | `platform` | `uart() -> Option<UartInfo>`, `virtio_mmio() -> impl Iterator<Item = VirtioMmio>`, `pci_host() -> Option<PciHost>` (types in [`devices`]), `machine_name() -> &str`, `init(&BootInfo)` (parses device tree / ACPI, maps device registers through the direct map or `hooks().ioremap`) |
 //! | `power` | `off() -> !`, `reboot() -> !`, `halt() -> !` |
 //! | `backtrace` | `walk(fp: usize, pc: usize, &mut dyn FnMut(usize) -> bool)` over kernel frame pointers, bounds-checked against the stack; `here() -> (usize, usize)` |
 //!
@@ -37,21 +37,17 @@ extern crate alloc;
 
 pub mod addr;
 pub mod bootinfo;
-pub mod device;
 pub mod devices;
 pub mod hooks;
 pub mod layout;
 pub mod paging;
 pub mod sigframe;
 pub mod trap;
-pub mod trap;
 
 pub use addr::{PAGE_SHIFT, PAGE_SIZE, PhysAddr, VirtAddr};
 pub use bootinfo::{BootInfo, MemKind, MemRegion};
-pub use devices::{UartInfo, VirtioMmio};
-pub use device::{PciHost, UartInfo, VirtioMmio};
+pub use devices::{PciHost, UartInfo, VirtioMmio};
 pub use hooks::{Access, Fault, Hooks, Ipi, KernelFault, hooks, install_hooks};
-pub use trap::Trap;
 pub use trap::{Exception, Trap};
 
 #[cfg(target_arch = "riscv64")]

@@ -13,7 +13,6 @@
 //! Accessed and dirty are set by hardware where it does that (x86-64, Svadu); with Svade the fault
 //! handler sets them: a fault on a present entry with enough permission asks for that.
 
-use crate::{PhysAddr, VirtAddr};
 use bitflags::bitflags;
 
 bitflags! {
@@ -32,14 +31,6 @@ bitflags! {
         /// Free for software (copy-on-write marker and the like).
         const SOFT = 256;
     }
-}
-
-/// A page of kernel memory that the architecture wants at a certain virtual address in every table.
-#[derive(Clone, Copy, Debug)]
-pub struct FixedMapping {
-    pub va: VirtAddr,
-    pub phys: PhysAddr,
-    pub flags: PteFlags,
 }
 
 /// Converts the free-running counter that user space may read to nanoseconds:
