@@ -609,4 +609,3 @@ impl<T> core::fmt::Debug for CpuQueue<T> {
             .finish_non_exhaustive()
     }
 }
-

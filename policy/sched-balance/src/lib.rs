@@ -1,0 +1,227 @@
+//! Where tasks run: the decisions of load balancing, without the moving.
+//!
+//! **Problem.** With one run queue per CPU somebody must decide on which one a task wakes or is born,
+//! when a CPU looks for work elsewhere, and how much it takes. These decisions are made from numbers
+//! that may be stale the next moment, hence can be pure: wrong by a little is normal.
+//!
+//! **Interface.** [`Cpus`] is what a decision may look at; the kernel answers from per-CPU atomics, the
+//! simulator from its state. [`place_woken`] and [`place_new`] choose a CPU for a fair task,
+//! [`place_rt`] for a real-time one, [`idle_pull`] and [`periodic_pull`] whom to take a task from.
+//! Affinities are bit masks, 64 CPUs a word; CPUs that are off line are in no mask.
+//!
+//! **Idea.** Idle CPUs and CPUs with tasks waiting are bits, so finding one among 4096 costs 64 words at
+//! most, and the neighbours (the CPUs of the same word, as if they shared a cache) come first.
+//!
+//! Waking on another CPU is not free: an interrupt, and a CPU that comes out of its sleep (a host
+//! system call under emulation). So a waker that is about to sleep keeps its wakee with it.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+mod tests;
+
+/// A task that ran more recently than this has a warm cache and is left alone by
+/// [`periodic_pull`]'s caller (sysctl_sched_migration_cost), in ns.
+pub const MIGRATION_COST_NS: u64 = 500_000;
+
+/// A waker whose bursts are shorter than this sleeps again before another CPU would have started the
+/// wakee.
+pub const SHORT_BURST_NS: u64 = 50_000;
+
+/// A queue is worth relieving when its load exceeds the puller's by this much (imbalance_pct 117).
+const IMBALANCE_PERCENT: u64 = 117;
+
+/// Weight of one ordinary task.
+const TASK_LOAD: u64 = 1024;
+
+/// What decisions look at. Answers may be out of date.
+pub trait Cpus {
+    /// CPUs are `0..count()`.
+    fn count(&self) -> usize;
+    /// Of the CPUs `64*word..64*word+64`, those with nothing to run.
+    fn idle(&self, word: usize) -> u64;
+    /// Of the same, those where a task that could move waits.
+    fn overloaded(&self, word: usize) -> u64;
+    /// Tasks that want the CPU, the running one included.
+    fn nr_running(&self, cpu: usize) -> u32;
+    /// The sum of the weights of its fair tasks.
+    fn load(&self, cpu: usize) -> u64;
+    /// The priority of its most urgent real-time task, 0 for none.
+    fn rt_priority(&self, cpu: usize) -> u8;
+}
+
+/// The circumstances of a wake-up.
+#[derive(Clone, Copy, Debug)]
+pub struct Wake {
+    /// Where the task ran last.
+    pub prev: usize,
+    /// Where the waker runs.
+    pub waker: usize,
+    /// The waker says that it is about to sleep.
+    pub sync: bool,
+    /// How long the waker usually runs before it sleeps, in ns; `u64::MAX` when an interrupt wakes.
+    pub waker_burst_ns: u64,
+}
+
+/// What to take, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pull {
+    /// The CPU to take from.
+    pub from: usize,
+    /// Weight to take at most; one task always may be taken.
+    pub load: u64,
+}
+
+/// The CPU for a fair task that wakes. `None` when `allowed` is empty.
+///
+/// 1. With a waker that is alone on its CPU and will sleep soon: there, it is about to be free.
+/// 2. Where it ran last, if that is idle.
+/// 3. The waker's CPU, if idle (an interrupt woke it), or another idle one near where it ran last.
+/// 4. None is idle: where it ran last, unless the waker's queue is clearly shorter.
+pub fn place_woken(cpus: &impl Cpus, allowed: &[u64], wake: Wake) -> Option<usize> {
+    let Wake { prev, waker, .. } = wake;
+    let may = |cpu: usize| contains(allowed, cpu);
+    let waker_leaves = wake.sync || wake.waker_burst_ns < SHORT_BURST_NS;
+    if waker_leaves && may(waker) && cpus.nr_running(waker) <= 1 && cpus.rt_priority(waker) == 0 {
+        return Some(waker);
+    }
+    for candidate in [prev, waker] {
+        if may(candidate) && is_idle(cpus, candidate) {
+            return Some(candidate);
+        }
+    }
+    if let Some(idle) = find_idle(cpus, allowed, prev) {
+        return Some(idle);
+    }
+    match (may(prev), may(waker)) {
+        (true, true) if cpus.nr_running(waker) + 1 < cpus.nr_running(prev) => Some(waker),
+        (true, _) => Some(prev),
+        (false, true) => Some(waker),
+        (false, false) => least_loaded(cpus, allowed, prev),
+    }
+}
+
+/// The CPU for a new fair task: an idle one near its parent, else the least loaded, the parent's in
+/// doubt.
+pub fn place_new(cpus: &impl Cpus, allowed: &[u64], parent: usize) -> Option<usize> {
+    find_idle(cpus, allowed, parent).or_else(|| least_loaded(cpus, allowed, parent))
+}
+
+/// The CPU for a real-time task of `priority` that becomes runnable: where it ran last if it would run
+/// at once there, else an idle CPU, else the one that runs the least urgent task.
+pub fn place_rt(cpus: &impl Cpus, allowed: &[u64], prev: usize, priority: u8) -> Option<usize> {
+    if contains(allowed, prev) && cpus.rt_priority(prev) < priority {
+        return Some(prev);
+    }
+    find_idle(cpus, allowed, prev).or_else(|| {
+        let candidates = members(cpus, allowed, prev);
+        candidates.min_by_key(|cpu| (cpus.rt_priority(*cpu), cpus.nr_running(*cpu), *cpu != prev))
+    })
+}
+
+/// Whom `me`, which has just run out of work, takes a task from: the busiest neighbour where one waits,
+/// or the busiest of the next group that has one.
+pub fn idle_pull(cpus: &impl Cpus, me: usize) -> Option<Pull> {
+    let words = word_count(cpus);
+    (0..words).find_map(|step| {
+        let word = (me / 64 + step) % words;
+        let waiting = Bits { word, bits: cpus.overloaded(word) };
+        let from = waiting.filter(|cpu| *cpu != me).max_by_key(|cpu| cpus.nr_running(*cpu))?;
+        Some(Pull { from, load: (cpus.load(from) / 2).max(1) })
+    })
+}
+
+/// Whether `me`, busy or idle, should take something from a CPU that has clearly more, and how much.
+/// Called every [`interval_ns`].
+pub fn periodic_pull(cpus: &impl Cpus, me: usize) -> Option<Pull> {
+    let mine = cpus.load(me);
+    let words = word_count(cpus);
+    let busiest = (0..words)
+        .flat_map(|word| Bits { word, bits: cpus.overloaded(word) })
+        .filter(|cpu| *cpu != me)
+        .max_by_key(|cpu| cpus.load(*cpu))?;
+    let theirs = cpus.load(busiest);
+    // With an idle puller any waiting task is worth taking, whatever its weight.
+    if cpus.nr_running(me) > 0 && theirs.saturating_mul(100) <= mine.saturating_mul(IMBALANCE_PERCENT) {
+        return None;
+    }
+    let gap = theirs.saturating_sub(mine);
+    // Two against one cannot be improved by moving one over.
+    if cpus.nr_running(me) > 0 && gap <= TASK_LOAD && cpus.nr_running(busiest) <= cpus.nr_running(me) + 1 {
+        return None;
+    }
+    Some(Pull { from: busiest, load: (gap / 2).max(1) })
+}
+
+/// Time between two calls of [`periodic_pull`] on one CPU, in ns: a millisecond per CPU of the machine
+/// (at least 4, at most 64), sixteen times that for a busy one, as in Linux.
+pub fn interval_ns(cpus: usize, busy: bool) -> u64 {
+    let base = (cpus as u64).clamp(4, 64) * 1_000_000;
+    if busy { base * 16 } else { base }
+}
+
+/// An idle CPU in `allowed` to take over waiting work from `from`, nearest first.
+pub fn find_idle(cpus: &impl Cpus, allowed: &[u64], from: usize) -> Option<usize> {
+    let words = word_count(cpus);
+    (0..words).find_map(|step| {
+        let word = (from / 64 + step) % words;
+        let idle = cpus.idle(word) & allowed.get(word).copied().unwrap_or(0);
+        let bit = first_from(idle, if step == 0 { from % 64 } else { 0 })?;
+        Some(word * 64 + bit as usize).filter(|cpu| *cpu < cpus.count())
+    })
+}
+
+fn least_loaded(cpus: &impl Cpus, allowed: &[u64], near: usize) -> Option<usize> {
+    let candidates = members(cpus, allowed, near);
+    candidates.min_by_key(|cpu| (cpus.nr_running(*cpu), cpus.load(*cpu), *cpu != near))
+}
+
+fn is_idle(cpus: &impl Cpus, cpu: usize) -> bool {
+    cpus.idle(cpu / 64) >> (cpu % 64) & 1 == 1
+}
+
+fn contains(mask: &[u64], cpu: usize) -> bool {
+    mask.get(cpu / 64).is_some_and(|word| word >> (cpu % 64) & 1 == 1)
+}
+
+fn word_count(cpus: &impl Cpus) -> usize {
+    cpus.count().div_ceil(64).max(1)
+}
+
+/// The lowest bit at or after `start`, cyclically: so that CPUs are used evenly, not from 0 up.
+fn first_from(bits: u64, start: usize) -> Option<u32> {
+    match bits {
+        0 => None,
+        bits => Some((bits.rotate_right(start as u32).trailing_zeros() + start as u32) % 64),
+    }
+}
+
+/// The CPUs of `mask`; the words before and after that of `near` follow it. At most four words are
+/// looked at: finding the very best of thousands of CPUs is not worth reading them all.
+fn members(cpus: &impl Cpus, mask: &[u64], near: usize) -> impl Iterator<Item = usize> {
+    const WORDS: usize = 4;
+    let words = word_count(cpus);
+    let count = cpus.count();
+    let nonempty = (0..words).map(move |step| (near / 64 + step) % words).filter_map(move |word| {
+        let bits = mask.get(word).copied().unwrap_or(0);
+        (bits != 0).then_some(Bits { word, bits })
+    });
+    nonempty.take(WORDS).flatten().filter(move |cpu| *cpu < count)
+}
+
+/// The numbers of the bits set in one word of a mask.
+#[derive(Clone, Copy, Debug)]
+struct Bits {
+    word: usize,
+    bits: u64,
+}
+
+impl Iterator for Bits {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        let bit = self.bits.trailing_zeros();
+        self.bits &= self.bits.wrapping_sub(1);
+        (bit < 64).then_some(self.word * 64 + bit as usize)
+    }
+}
