@@ -1,0 +1,231 @@
+//! The address space itself: its state, its birth and its end.
+
+use crate::account::{Resident, Rss, Sizes};
+use crate::area::{Area, Backing, VmFlags};
+use crate::file::VmFile;
+use crate::layout::Layout;
+use crate::{PAGE_SHIFT, graveyard, stats, table};
+use abi::errno::Result;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use mem::UserTable;
+use sync::SpinLock;
+use sync::levels::{self, Leaf};
+use task::RwSemaphore;
+use vma::{Vma, VmaSet};
+
+/// What is mapped; guarded by the space's semaphore (Linux's mmap_lock).
+pub(crate) struct Areas {
+    pub set: VmaSet<Area>,
+    pub sizes: Sizes,
+    /// Flags that new areas get: mlockall(MCL_FUTURE).
+    pub default_flags: VmFlags,
+    /// Start and current end of the heap.
+    pub heap_start: u64,
+    pub heap_end: u64,
+    pub layout: Layout,
+}
+
+/// Where exec put the program; for /proc/PID/{stat,cmdline,environ,auxv,exe} and the heap limit.
+#[derive(Clone, Default)]
+pub struct ProgramInfo {
+    pub code: (u64, u64),
+    pub data: (u64, u64),
+    /// The stack pointer at the program's first instruction.
+    pub stack_start: u64,
+    pub args: (u64, u64),
+    pub env: (u64, u64),
+    /// The auxiliary vector as the program sees it, in bytes.
+    pub auxv: Vec<u8>,
+    /// The executable.
+    pub exe: Option<Arc<dyn VmFile>>,
+}
+
+/// Sizes in pages, for `/proc/PID/{stat,statm,status}` and getrusage.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub total: u64,
+    pub peak_total: u64,
+    pub data: u64,
+    pub stack: u64,
+    pub exec: u64,
+    pub locked: u64,
+    pub rss_anon: u64,
+    pub rss_file: u64,
+    pub rss_shmem: u64,
+    pub peak_rss: u64,
+    /// Bytes of page tables (VmPTE).
+    pub table_bytes: u64,
+    pub areas: usize,
+}
+
+impl Usage {
+    /// All resident pages.
+    pub fn rss(&self) -> u64 {
+        self.rss_anon + self.rss_file + self.rss_shmem
+    }
+}
+
+/// The memory of a process, shared by its threads (Linux's `mm_struct`).
+///
+/// Dropping the last reference unmaps everything: process context, no locks.
+pub struct AddressSpace {
+    pub(crate) areas: RwSemaphore<Areas, levels::AddressSpace>,
+    pub(crate) table: Arc<UserTable>,
+    pub(crate) rss: Rss,
+    peak_total: AtomicU64,
+    program: SpinLock<ProgramInfo, Leaf>,
+    /// Weak reference to itself, for the registrations of mapped files.
+    pub(crate) this: Weak<AddressSpace>,
+    /// PR_SET_DUMPABLE.
+    dumpable: AtomicBool,
+}
+
+impl AddressSpace {
+    /// An empty space with the plain layout.
+    pub fn new() -> Result<Arc<AddressSpace>> {
+        AddressSpace::with_layout(Layout::plain(arch::mmu::user_top() as u64))
+    }
+
+    /// An empty space; exec chooses the layout.
+    pub fn with_layout(layout: Layout) -> Result<Arc<AddressSpace>> {
+        let table = UserTable::new()?;
+        let areas = Areas {
+            set: VmaSet::new(Layout::bounds(arch::mmu::user_top() as u64)),
+            sizes: Sizes::default(),
+            default_flags: VmFlags::empty(),
+            heap_start: 0,
+            heap_end: 0,
+            layout,
+        };
+        Ok(Arc::new_cyclic(|this| AddressSpace {
+            areas: RwSemaphore::new(areas),
+            table,
+            rss: Rss::default(),
+            peak_total: AtomicU64::new(0),
+            program: SpinLock::new(ProgramInfo::default()),
+            this: this.clone(),
+            dumpable: AtomicBool::new(true),
+        }))
+    }
+
+    /// The page table, for the task that is to run in this space.
+    pub fn table(&self) -> &Arc<UserTable> {
+        &self.table
+    }
+
+    pub fn layout(&self) -> Layout {
+        self.areas.read().layout
+    }
+
+    /// Where exec put the program.
+    pub fn program(&self) -> ProgramInfo {
+        self.program.lock().clone()
+    }
+
+    /// Called by exec, once, when the program is loaded.
+    pub fn set_program(&self, program: ProgramInfo) {
+        let old = core::mem::replace(&mut *self.program.lock(), program);
+        drop(old);
+    }
+
+    /// The executable, for /proc/PID/exe.
+    pub fn executable(&self) -> Option<Arc<dyn VmFile>> {
+        self.program.lock().exe.clone()
+    }
+
+    /// Whether others may look at it (prctl(PR_GET_DUMPABLE)).
+    pub fn is_dumpable(&self) -> bool {
+        self.dumpable.load(Relaxed)
+    }
+
+    pub fn set_dumpable(&self, dumpable: bool) {
+        self.dumpable.store(dumpable, Relaxed);
+    }
+
+    /// Sizes for reports. Takes the areas' lock for reading.
+    pub fn usage(&self) -> Usage {
+        let areas = self.areas.read();
+        let sizes = areas.sizes;
+        Usage {
+            total: sizes.total,
+            peak_total: self.peak_total.load(Relaxed).max(sizes.total),
+            data: sizes.data,
+            stack: sizes.stack,
+            exec: sizes.exec,
+            locked: sizes.locked,
+            rss_anon: self.rss.anon(),
+            rss_file: self.rss.file(),
+            rss_shmem: self.rss.shmem(),
+            peak_rss: self.rss.peak(),
+            table_bytes: self.table.table_bytes() as u64,
+            areas: areas.set.len(),
+        }
+    }
+
+    /// Resident pages now and at most, without a lock: for the OOM killer and getrusage.
+    pub fn resident(&self) -> (u64, u64) {
+        (self.rss.total(), self.rss.peak())
+    }
+
+    /// After an area came: the peak of the size (VmPeak).
+    pub(crate) fn note_size(&self, areas: &Areas) {
+        self.peak_total.fetch_max(areas.sizes.total, Relaxed);
+    }
+
+    /// How the pages of an area's file are counted.
+    pub(crate) fn resident_kind(area: &Area) -> Resident {
+        match &area.backing {
+            Backing::File(file) if file.mapping.is_memory() => Resident::Shmem,
+            Backing::File(_) => Resident::File,
+            Backing::Anonymous | Backing::Special(_) => Resident::None,
+        }
+    }
+
+    /// Removes the pages of one area's part from the page table and the counts.
+    pub(crate) fn zap(&self, area: &Area, range: core::ops::Range<u64>) {
+        self.rss.note_peak();
+        let counts = table::remove(&self.table, range);
+        self.rss.removed(AddressSpace::resident_kind(area), counts);
+    }
+}
+
+impl Areas {
+    /// An area that went: sizes, promises.
+    pub(crate) fn account_removed(&mut self, vma: &Vma<Area>) {
+        let pages = vma.len() >> PAGE_SHIFT;
+        self.sizes.remove(vma.data.flags, pages);
+        if vma.data.flags.contains(VmFlags::ACCOUNT) {
+            self.uncommit(pages);
+        }
+    }
+
+    /// Promises pages of this space; they are taken back when areas go, or with the space.
+    pub(crate) fn commit(&mut self, pages: u64) -> Result<()> {
+        stats::commit(pages)?;
+        self.sizes.committed += pages;
+        Ok(())
+    }
+
+    pub(crate) fn uncommit(&mut self, pages: u64) {
+        let pages = pages.min(self.sizes.committed);
+        self.sizes.committed -= pages;
+        stats::uncommit(pages);
+    }
+}
+
+impl Drop for AddressSpace {
+    fn drop(&mut self) {
+        let areas = self.areas.get_mut();
+        // The table itself may live on as the borrowed table of an idle CPU: its pages must not. Area by
+        // area, because the space between them is a million times larger than they are.
+        for vma in areas.set.iter() {
+            table::clear(&self.table, vma.range());
+        }
+        let committed = areas.sizes.committed;
+        areas.uncommit(committed);
+        areas.set.clear(drop);
+        graveyard::bury();
+    }
+}

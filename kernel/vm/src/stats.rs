@@ -1,0 +1,117 @@
+//! System-wide counters and the overcommit policy.
+//!
+//! One atomic word each: they change when a page enters or leaves the page cache or when an area comes
+//! or goes, not on an anonymous fault, whose pages the frame allocator counts per CPU.
+
+use abi::{Errno, errno::Result};
+use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// Pages in the caches of files on devices.
+static FILE_PAGES: AtomicI64 = AtomicI64::new(0);
+/// Pages of memory objects: tmpfs, shared anonymous memory.
+static SHMEM_PAGES: AtomicI64 = AtomicI64::new(0);
+/// Pages that programs were promised (Committed_AS).
+static COMMITTED: AtomicI64 = AtomicI64::new(0);
+static OVERCOMMIT: AtomicU32 = AtomicU32::new(0);
+static OVERCOMMIT_RATIO: AtomicU32 = AtomicU32::new(50);
+static FAULTS_MINOR: AtomicU64 = AtomicU64::new(0);
+static FAULTS_MAJOR: AtomicU64 = AtomicU64::new(0);
+
+/// Pages by use, for /proc/meminfo.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CacheStats {
+    /// Cached files and memory objects together, as "Cached" counts.
+    pub cached: u64,
+    /// Memory objects alone, as "Shmem" counts.
+    pub shmem: u64,
+    /// Committed_AS.
+    pub committed: u64,
+    /// CommitLimit.
+    pub commit_limit: u64,
+}
+
+fn positive(value: &AtomicI64) -> u64 {
+    u64::try_from(value.load(Relaxed)).unwrap_or(0)
+}
+
+/// A snapshot of the counters, in pages.
+pub fn snapshot() -> CacheStats {
+    let shmem = positive(&SHMEM_PAGES);
+    CacheStats {
+        cached: positive(&FILE_PAGES) + shmem,
+        shmem,
+        committed: positive(&COMMITTED),
+        commit_limit: commit_limit(),
+    }
+}
+
+/// Faults since boot that needed no device, and that did (`pgfault - pgmajfault`, `pgmajfault`).
+pub fn faults() -> (u64, u64) {
+    (FAULTS_MINOR.load(Relaxed), FAULTS_MAJOR.load(Relaxed))
+}
+
+pub(crate) fn count_major() {
+    FAULTS_MAJOR.fetch_add(1, Relaxed);
+}
+
+/// Adds the minor faults of a process that ends, or of a tick: callers batch them.
+pub fn add_minor_faults(count: u64) {
+    FAULTS_MINOR.fetch_add(count, Relaxed);
+}
+
+pub(crate) fn add_cached(shmem: bool, pages: i64) {
+    let counter = if shmem { &SHMEM_PAGES } else { &FILE_PAGES };
+    counter.fetch_add(pages, Relaxed);
+}
+
+/// vm.overcommit_memory: 0 refuse only the absurd, 1 refuse nothing, 2 never promise more than exists.
+pub fn overcommit_mode() -> u32 {
+    OVERCOMMIT.load(Relaxed)
+}
+
+/// Sets vm.overcommit_memory; EINVAL above 2.
+pub fn set_overcommit_mode(mode: u32) -> Result<()> {
+    if mode > 2 {
+        return Err(Errno::EINVAL);
+    }
+    OVERCOMMIT.store(mode, Relaxed);
+    Ok(())
+}
+
+/// vm.overcommit_ratio, percent of RAM that mode 2 promises.
+pub fn overcommit_ratio() -> u32 {
+    OVERCOMMIT_RATIO.load(Relaxed)
+}
+
+pub fn set_overcommit_ratio(percent: u32) {
+    OVERCOMMIT_RATIO.store(percent, Relaxed);
+}
+
+fn total_pages() -> u64 {
+    mem::stats().total_pages as u64
+}
+
+fn commit_limit() -> u64 {
+    total_pages() / 100 * u64::from(overcommit_ratio())
+}
+
+/// Promises `pages`; ENOMEM when the policy says no.
+pub(crate) fn commit(pages: u64) -> Result<()> {
+    let wanted = i64::try_from(pages).map_err(|_| Errno::ENOMEM)?;
+    let now = COMMITTED.fetch_add(wanted, Relaxed).saturating_add(wanted);
+    let allowed = match overcommit_mode() {
+        0 => pages <= total_pages(),
+        1 => true,
+        _ => u64::try_from(now).is_ok_and(|now| now <= commit_limit()),
+    };
+    if allowed {
+        return Ok(());
+    }
+    COMMITTED.fetch_sub(wanted, Relaxed);
+    Err(Errno::ENOMEM)
+}
+
+/// Takes a promise back.
+pub(crate) fn uncommit(pages: u64) {
+    COMMITTED.fetch_sub(i64::try_from(pages).unwrap_or(0), Relaxed);
+}

@@ -1,0 +1,62 @@
+//! munmap(2).
+
+use crate::area::FileBacking;
+use crate::space::{AddressSpace, Areas};
+use crate::{MAX_MAP_COUNT, is_page_aligned, page_up};
+use abi::Errno;
+use abi::errno::Result;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+impl AddressSpace {
+    /// munmap(2): everything in the range goes; unmapped parts are no error.
+    pub fn munmap(&self, addr: usize, len: usize) -> Result<()> {
+        let mut areas = self.areas.write();
+        let range = areas.check_range(addr as u64, len as u64)?;
+        let files = self.unmap_range(&mut areas, range)?;
+        drop(areas);
+        drop(files);
+        Ok(())
+    }
+
+    /// Unmaps a checked range. The files are to be dropped without the areas' lock.
+    pub(crate) fn unmap_range(&self, areas: &mut Areas, range: Range<u64>) -> Result<Vec<Arc<FileBacking>>> {
+        // Cutting a hole into one area makes one more.
+        let inside =
+            areas.set.find(range.start).is_some_and(|vma| vma.start < range.start && vma.end > range.end);
+        if inside && areas.set.len() >= MAX_MAP_COUNT {
+            return Err(Errno::ENOMEM);
+        }
+        self.take_and_zap(areas, range)
+    }
+
+    /// Takes areas and pages of a range away. The set is cut first: that can fail for lack of memory, and
+    /// then nothing has changed.
+    pub(crate) fn take_and_zap(&self, areas: &mut Areas, range: Range<u64>) -> Result<Vec<Arc<FileBacking>>> {
+        if areas.set.is_free(range.clone()) {
+            return Ok(Vec::new());
+        }
+        let mut removed = Vec::new();
+        let count = areas.set.overlapping(range.clone()).count();
+        removed.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+        areas.set.carve(range, |vma| removed.push(vma)).map_err(|_| Errno::ENOMEM)?;
+        for vma in &removed {
+            self.zap(&vma.data, vma.range());
+            areas.account_removed(vma);
+        }
+        Ok(removed.into_iter().filter_map(|vma| vma.data.into_file()).collect())
+    }
+}
+
+impl Areas {
+    /// The page range of munmap and mremap's old part: EINVAL for what user space cannot have.
+    pub(crate) fn check_range(&self, addr: u64, len: u64) -> Result<Range<u64>> {
+        let top = self.set.bounds().end;
+        let len = page_up(len).filter(|&len| len != 0).ok_or(Errno::EINVAL)?;
+        if !is_page_aligned(addr) || addr > top || len > top - addr {
+            return Err(Errno::EINVAL);
+        }
+        Ok(addr..addr + len)
+    }
+}

@@ -1,0 +1,375 @@
+//! Folios in the host's heap and a page table that is an ordered map.
+//!
+//! Stricter than the real thing where that finds mistakes: an entry needs its table page prepared, each
+//! table page stands for 2 MiB, and memory ends when a test says so.
+#![forbid(unsafe_code)]
+
+use abi::Errno;
+use arch::paging::PteFlags;
+use arch::{PAGE_SIZE, PhysAddr};
+use bitflags::bitflags;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, OnceLock};
+use sync::levels::PageTable;
+use sync::{SpinGuard, SpinLock};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutOfMemory;
+
+impl From<OutOfMemory> for Errno {
+    fn from(_: OutOfMemory) -> Errno {
+        Errno::ENOMEM
+    }
+}
+
+thread_local! {
+    static BUDGET: Cell<i64> = const { Cell::new(i64::MAX) };
+}
+static LIVE: AtomicI64 = AtomicI64::new(0);
+
+/// Lets this thread allocate `pages` more pages (folios and tables).
+pub fn set_budget(pages: i64) {
+    BUDGET.set(pages);
+}
+
+/// Folios that exist, of all threads.
+pub fn live_folios() -> i64 {
+    LIVE.load(SeqCst)
+}
+
+fn spend() -> Result<(), OutOfMemory> {
+    BUDGET.with(|budget| {
+        let left = budget.get();
+        if left <= 0 {
+            return Err(OutOfMemory);
+        }
+        budget.set(left - 1);
+        Ok(())
+    })
+}
+
+bitflags! {
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct AllocFlags: u32 {
+        const ZERO = 1;
+        const ATOMIC = 2;
+        const KERNEL = 4;
+        const USER = 8;
+        const HIGH = 16;
+        const DMA32 = 32;
+    }
+}
+
+struct Inner {
+    phys: u64,
+    bytes: Mutex<Vec<u8>>,
+    maps: AtomicU32,
+    dirty: AtomicBool,
+    uptodate: AtomicBool,
+    referenced: AtomicBool,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        LIVE.fetch_sub(1, SeqCst);
+    }
+}
+
+#[derive(Clone)]
+pub struct Folio(Arc<Inner>);
+
+static NEXT_PHYS: AtomicU64 = AtomicU64::new(0x8000_0000);
+
+impl Folio {
+    pub fn alloc(order: usize, flags: AllocFlags) -> Result<Folio, OutOfMemory> {
+        spend()?;
+        let fill = if flags.contains(AllocFlags::ZERO) { 0 } else { 0xaa };
+        let bytes = PAGE_SIZE << order;
+        LIVE.fetch_add(1, SeqCst);
+        Ok(Folio(Arc::new(Inner {
+            phys: NEXT_PHYS.fetch_add(bytes as u64, SeqCst),
+            bytes: Mutex::new(vec![fill; bytes]),
+            maps: AtomicU32::new(0),
+            dirty: AtomicBool::new(false),
+            uptodate: AtomicBool::new(false),
+            referenced: AtomicBool::new(false),
+        })))
+    }
+
+    pub fn order(&self) -> usize {
+        0
+    }
+
+    pub fn phys(&self) -> PhysAddr {
+        PhysAddr(self.0.phys)
+    }
+
+    pub fn refs(&self) -> u32 {
+        Arc::strong_count(&self.0) as u32
+    }
+
+    pub fn map_count(&self) -> u32 {
+        self.0.maps.load(SeqCst)
+    }
+
+    pub fn copy_from(&self, other: &Folio) {
+        let bytes = other.0.bytes.lock().expect("bytes").clone();
+        *self.0.bytes.lock().expect("bytes") = bytes;
+    }
+
+    pub fn read(&self, offset: usize, out: &mut [u8]) {
+        out.copy_from_slice(&self.0.bytes.lock().expect("bytes")[offset..offset + out.len()]);
+    }
+
+    pub fn write(&self, offset: usize, bytes: &[u8]) {
+        self.0.bytes.lock().expect("bytes")[offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+
+    pub fn dirty(&self) -> bool {
+        self.0.dirty.load(SeqCst)
+    }
+
+    pub fn set_dirty(&self) {
+        self.0.dirty.store(true, SeqCst);
+    }
+
+    pub fn referenced(&self) -> bool {
+        self.0.referenced.load(SeqCst)
+    }
+
+    pub fn set_referenced(&self) {
+        self.0.referenced.store(true, SeqCst);
+    }
+
+    pub fn set_uptodate(&self) {
+        self.0.uptodate.store(true, SeqCst);
+    }
+
+    pub fn ptr_eq(&self, other: &Folio) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// The shared zero page.
+pub fn zero_folio() -> &'static Folio {
+    static ZERO: OnceLock<Folio> = OnceLock::new();
+    ZERO.get_or_init(|| {
+        let bytes = Mutex::new(vec![0; PAGE_SIZE]);
+        Folio(Arc::new(Inner {
+            phys: 0x1000,
+            bytes,
+            maps: AtomicU32::new(0),
+            dirty: AtomicBool::new(false),
+            uptodate: AtomicBool::new(true),
+            referenced: AtomicBool::new(false),
+        }))
+    })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageEntry {
+    pub phys: PhysAddr,
+    pub flags: PteFlags,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    None,
+    Page(PageEntry),
+    Soft(u64),
+}
+
+enum Slot {
+    /// `None`: the zero page.
+    Page(Option<Folio>, PteFlags),
+    Soft(u64),
+}
+
+#[derive(Default)]
+struct Tables {
+    entries: BTreeMap<usize, Slot>,
+    tables: BTreeSet<usize>,
+}
+
+impl Tables {
+    fn need_table(&self, va: usize) -> Result<(), OutOfMemory> {
+        if self.tables.contains(&(va >> 21)) { Ok(()) } else { Err(OutOfMemory) }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Slot::Page(Some(folio), _) = self {
+            folio.0.maps.fetch_sub(1, SeqCst);
+        }
+    }
+}
+
+pub struct UserTable {
+    tables: SpinLock<Tables, PageTable>,
+}
+
+pub struct TableGuard<'a> {
+    tables: SpinGuard<'a, Tables, PageTable>,
+}
+
+impl UserTable {
+    pub fn new() -> Result<Arc<UserTable>, OutOfMemory> {
+        spend()?;
+        Ok(Arc::new(UserTable { tables: SpinLock::new(Tables::default()) }))
+    }
+
+    pub fn lock(&self) -> TableGuard<'_> {
+        TableGuard { tables: self.tables.lock() }
+    }
+
+    pub fn prepare(&self, va: usize) -> Result<(), OutOfMemory> {
+        sync::assert_may_sleep();
+        let mut tables = self.tables.lock();
+        if tables.need_table(va).is_err() {
+            spend()?;
+            tables.tables.insert(va >> 21);
+        }
+        Ok(())
+    }
+
+    pub fn is_zero_page(phys: PhysAddr) -> bool {
+        phys.0 == 0x1000
+    }
+
+    pub fn table_bytes(&self) -> usize {
+        self.tables.lock().tables.len() * PAGE_SIZE
+    }
+
+    pub fn clone_cow(&self, child: &UserTable, range: Range<usize>, share: bool) -> Result<(), OutOfMemory> {
+        let mut from = self.tables.lock();
+        let mut to = child.tables.lock_nested();
+        for (&va, slot) in from.entries.range_mut(range) {
+            if to.need_table(va).is_err() {
+                spend()?;
+                to.tables.insert(va >> 21);
+            }
+            let copy = match slot {
+                Slot::Soft(value) => Slot::Soft(*value),
+                Slot::Page(folio, flags) => {
+                    if !share {
+                        flags.remove(PteFlags::WRITE);
+                    }
+                    if let Some(folio) = folio {
+                        folio.0.maps.fetch_add(1, SeqCst);
+                    }
+                    Slot::Page(folio.clone(), *flags)
+                }
+            };
+            to.entries.insert(va, copy);
+        }
+        Ok(())
+    }
+}
+
+fn check(va: usize) {
+    assert!(va.is_multiple_of(PAGE_SIZE) && va < arch::mmu::user_top(), "bad address {va:#x}");
+}
+
+impl TableGuard<'_> {
+    pub fn get(&self, va: usize) -> Entry {
+        check(va);
+        match self.tables.entries.get(&va) {
+            None => Entry::None,
+            Some(Slot::Soft(value)) => Entry::Soft(*value),
+            Some(Slot::Page(folio, flags)) => {
+                let phys = folio.as_ref().map_or(PhysAddr(0x1000), Folio::phys);
+                Entry::Page(PageEntry { phys, flags: *flags })
+            }
+        }
+    }
+
+    pub fn folio(&self, va: usize) -> Option<Folio> {
+        check(va);
+        match self.tables.entries.get(&va) {
+            Some(Slot::Page(folio, _)) => folio.clone(),
+            _ => None,
+        }
+    }
+
+    fn put(&mut self, va: usize, slot: Slot) -> Result<Option<()>, OutOfMemory> {
+        check(va);
+        if self.tables.entries.contains_key(&va) {
+            return Ok(None);
+        }
+        self.tables.need_table(va)?;
+        self.tables.entries.insert(va, slot);
+        Ok(Some(()))
+    }
+
+    pub fn map(
+        &mut self,
+        va: usize,
+        folio: &Folio,
+        page: usize,
+        flags: PteFlags,
+    ) -> Result<Option<()>, OutOfMemory> {
+        assert_eq!(page, 0);
+        folio.0.maps.fetch_add(1, SeqCst);
+        self.put(va, Slot::Page(Some(folio.clone()), flags))
+    }
+
+    pub fn map_zero(&mut self, va: usize, flags: PteFlags) -> Result<Option<()>, OutOfMemory> {
+        assert!(!flags.contains(PteFlags::WRITE));
+        self.put(va, Slot::Page(None, flags))
+    }
+
+    pub fn map_soft(&mut self, va: usize, value: u64) -> Result<Option<()>, OutOfMemory> {
+        self.put(va, Slot::Soft(value))
+    }
+
+    pub fn replace(&mut self, va: usize, folio: &Folio, _page: usize, flags: PteFlags) {
+        check(va);
+        assert!(self.tables.entries.contains_key(&va));
+        folio.0.maps.fetch_add(1, SeqCst);
+        self.tables.entries.insert(va, Slot::Page(Some(folio.clone()), flags));
+    }
+
+    pub fn set_flags(&mut self, va: usize, new: PteFlags) {
+        check(va);
+        if let Some(Slot::Page(_, flags)) = self.tables.entries.get_mut(&va) {
+            *flags = new;
+        }
+    }
+
+    pub fn protect(&mut self, range: Range<usize>, mut change: impl FnMut(PteFlags) -> PteFlags) {
+        for (_, slot) in self.tables.entries.range_mut(range) {
+            if let Slot::Page(_, flags) = slot {
+                *flags = change(*flags);
+            }
+        }
+    }
+
+    pub fn unmap(&mut self, range: Range<usize>) -> usize {
+        let found: Vec<usize> = self.tables.entries.range(range).map(|(&va, _)| va).collect();
+        for va in &found {
+            self.tables.entries.remove(va);
+        }
+        found.len()
+    }
+
+    pub fn for_each(&self, range: Range<usize>, mut visit: impl FnMut(usize, Entry)) {
+        let found: Vec<usize> = self.tables.entries.range(range).map(|(&va, _)| va).collect();
+        for va in found {
+            visit(va, self.get(va));
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MemStats {
+    pub total_pages: usize,
+}
+
+/// A machine of 1 GiB.
+pub fn stats() -> MemStats {
+    MemStats { total_pages: 1 << 18 }
+}
