@@ -13,6 +13,7 @@ pub mod fcntl;
 pub mod fs;
 pub mod futex;
 pub mod layout;
+pub mod mm;
 pub mod poll;
 pub mod process;
 pub mod resource;
