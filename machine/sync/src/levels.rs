@@ -63,6 +63,10 @@ levels! {
     Process 104;
     /// Signal handlers and pending signals of a process (Linux's sighand lock).
     Signals 108;
+    /// The sigaction table, which processes may share.
+    SignalHandlers 110;
+    /// Pending signals of one thread.
+    ThreadSignals 112;
     /// Descriptor table of a process.
     FileTable 116;
     /// root, cwd, umask.

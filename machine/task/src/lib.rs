@@ -34,4 +34,4 @@ pub use slot::SchedSlot;
 pub use task::{
     Current, NewTask, State, Task, TaskId, adopt_boot_context, current, exit, finish_switch, switch_to,
 };
-pub use wait::{Subscription, WaitEnd, WaitMode, WaitQueue, WakeCallback, wait_any};
+pub use wait::{Subscription, WaitEnd, WaitMode, WaitQueue, WakeCallback, wait_alone, wait_any};

@@ -319,6 +319,21 @@ pub fn wait_any<R>(
     }
 }
 
+/// As [`wait_any`] without a queue: whoever makes `attempt` succeed wakes the task itself. `name` is for
+/// /proc/PID/wchan.
+pub fn wait_alone<R>(
+    name: &'static &'static str,
+    mode: WaitMode,
+    deadline_ns: Option<u64>,
+    mut attempt: impl FnMut() -> Option<R>,
+) -> Result<R, WaitEnd> {
+    might_sleep();
+    if let Some(value) = attempt() {
+        return Ok(value);
+    }
+    sleep_loop(mode, deadline_ns, name, &mut attempt)
+}
+
 /// One stack frame a queue: the rare callers have two or three.
 fn wait_any_inner<R>(
     queues: &[&WaitQueue],
