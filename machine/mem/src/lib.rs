@@ -31,3 +31,112 @@
 #![no_std]
 
 extern crate alloc;
+
+mod asid;
+mod boot;
+mod bytes;
+mod cache;
+mod flush;
+mod folio;
+mod frame;
+mod heap;
+mod kernel_table;
+mod kmem;
+mod local;
+mod pages;
+mod reclaim;
+mod stack;
+mod stats;
+mod table;
+pub mod user;
+mod vmalloc;
+mod walk;
+
+pub use boot::{free_initrd, init, init_cpu};
+pub use buddy::{ORDERS, Watermarks};
+pub use cache::{SlabInfo, slabs};
+pub use folio::{Folio, zero_folio, zero_page};
+pub use heap::KernelHeap;
+pub use kmem::{KmemCache, SlabBox};
+pub use reclaim::{Reclaimer, set_reclaimer};
+pub use stack::{KernelStack, STACK_SIZE, is_stack_guard};
+pub use stats::{MemStats, ZoneInfo, free_pages, stats, total_bytes, zones};
+pub use table::{Entry, PageEntry, TableGuard, UserTable};
+pub use user::Pod;
+pub use vmalloc::{VmallocRegion, ioremap, vmalloc};
+
+use arch::VirtAddr;
+use core::fmt;
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+/// There is no memory, and none could be reclaimed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OutOfMemory;
+
+impl From<OutOfMemory> for abi::Errno {
+    fn from(_: OutOfMemory) -> abi::Errno {
+        abi::Errno::ENOMEM
+    }
+}
+
+bitflags::bitflags! {
+    /// How an allocation may be served.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct AllocFlags: u32 {
+        /// Zeroed.
+        const ZERO = 1;
+        /// Never sleeps and never reclaims; alone, may go to half the minimum watermark.
+        const ATOMIC = 2;
+        /// Kernel memory (page tables, stacks): may go down to the minimum watermark.
+        const KERNEL = 4;
+        /// Memory for programs and the page cache: stops at the low watermark.
+        const USER = 8;
+        /// Preferably above 4 GiB, where nothing is scarce. The default order already does that.
+        const HIGH = 16;
+        /// Below 4 GiB, for devices with 32-bit addresses.
+        const DMA32 = 32;
+        /// Takes the last page: for kernel objects that cannot fail, and for boot.
+        const DRAIN = 64;
+    }
+}
+
+impl AllocFlags {
+    #[inline]
+    fn reserve(self) -> buddy::Reserve {
+        if self.contains(AllocFlags::DRAIN) {
+            buddy::Reserve::Drain
+        } else if self.contains(AllocFlags::USER) {
+            buddy::Reserve::Keep
+        } else if self.contains(AllocFlags::KERNEL) || !self.contains(AllocFlags::ATOMIC) {
+            buddy::Reserve::Dig
+        } else {
+            buddy::Reserve::Deep
+        }
+    }
+}
+
+/// Turns on slab debug modes by the letters of `slab_debug=` (F checks, Z red zones, P poison; none of them
+/// means all) for caches that have not been used yet. [`init`] does this from the command line.
+pub fn debug_slab(letters: &str) {
+    match slab::DebugFlags::parse(letters) {
+        Ok(flags) => cache::set_debug(flags),
+        Err(letter) => report(format_args!("slab_debug: unknown letter {letter}")),
+    }
+}
+
+static REPORT: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Installs the function that prints what this crate has to report (slab debugging): printk.
+pub fn set_report(print: fn(fmt::Arguments)) {
+    REPORT.store(print as *mut (), Ordering::Release);
+}
+
+#[cold]
+fn report(text: fmt::Arguments) {
+    let hook = REPORT.load(Ordering::Acquire);
+    if !hook.is_null() {
+        // SAFETY: 1. only `set_report` stores here, and it stores such a function.
+        let print: fn(fmt::Arguments) = unsafe { core::mem::transmute(hook) };
+        print(text);
+    }
+}

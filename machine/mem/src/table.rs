@@ -1,0 +1,689 @@
+//! User page tables.
+//!
+//! **Problem.** Threads on several CPUs fault, map and unmap in one tree of entries that the hardware
+//! reads at any time and, on some machines, writes (accessed and dirty bits). Each entry of a page owns a
+//! reference of a folio; a frame may be used again only when no TLB can still translate to it.
+//!
+//! **Interface.** [`UserTable`] is the tree with its TLB state; [`UserTable::lock`] gives the
+//! [`TableGuard`] through which entries are read and changed. A guard collects TLB flushes and removed
+//! references and carries them out when it drops, after the lock was released: first the flush on every
+//! CPU concerned, then the frames.
+//!
+//! **Idea.** CPUs note in `active` which table they run. A change is announced to those by interrupt;
+//! CPUs that ran the table before may hold entries under its tag: they are marked in `stale` and flush
+//! when they next activate it. Either the flusher sees a CPU in `active` or that CPU sees its `stale` bit.
+
+use crate::flush::Batch;
+use crate::folio::{Folio, is_zero_pfn, zero_page};
+use crate::frame::{Pfn, pfn_of, phys_of};
+use crate::walk::{ENTRIES, Table, index, root_level, span};
+use crate::{AllocFlags, OutOfMemory, asid, kernel_table};
+use alloc::sync::Arc;
+use arch::mmu::{self, Pte};
+use arch::paging::PteFlags;
+use arch::{CpuMask, MAX_CPUS, PAGE_SIZE, PhysAddr, VirtAddr, cpu};
+use core::cell::Cell;
+use core::ops::Range;
+use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use sync::{SpinGuard, SpinLock, levels};
+
+/// A user address space's translations.
+pub struct UserTable {
+    root: Table,
+    lock: SpinLock<(), levels::PageTable>,
+    /// CPUs that run this table now, kernel threads that borrow it included.
+    active: AtomicU64,
+    /// CPUs that must flush this table's tag before they run it.
+    stale: AtomicU64,
+    /// Generation and tag, see [`asid`].
+    context: AtomicU64,
+    /// Page-table frames, the root included.
+    tables: AtomicUsize,
+}
+
+/// The table each CPU runs, null for the kernel's.
+static ACTIVE: [AtomicPtr<UserTable>; MAX_CPUS] = [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS];
+
+/// A page that an entry maps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PageEntry {
+    pub phys: PhysAddr,
+    pub flags: PteFlags,
+}
+
+/// What is at an address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Entry {
+    None,
+    Page(PageEntry),
+    /// A word that software left there (`map_soft`).
+    Soft(u64),
+}
+
+impl From<Pte> for Entry {
+    #[inline]
+    fn from(pte: Pte) -> Entry {
+        if pte.is_present() {
+            return Entry::Page(PageEntry { phys: pte.addr(), flags: pte.flags() });
+        }
+        pte.as_software().map_or(Entry::None, Entry::Soft)
+    }
+}
+
+fn is_empty(pte: Pte) -> bool {
+    crate::walk::bits(pte) == crate::walk::bits(Pte::EMPTY)
+}
+
+impl UserTable {
+    /// An empty table with the kernel's half.
+    pub fn new() -> Result<Arc<UserTable>, OutOfMemory> {
+        let root = Table::alloc(AllocFlags::KERNEL)?;
+        kernel_table::share_with(root);
+        Ok(Arc::new(UserTable {
+            root,
+            lock: SpinLock::new(()),
+            active: AtomicU64::new(0),
+            stale: AtomicU64::new(0),
+            context: AtomicU64::new(0),
+            tables: AtomicUsize::new(1),
+        }))
+    }
+
+    /// Bytes of page-table frames (VmPTE).
+    pub fn table_bytes(&self) -> usize {
+        self.tables.load(Ordering::Relaxed) * PAGE_SIZE
+    }
+
+    /// Exclusive access to the entries. Preemption is off until the guard drops, and when it drops other
+    /// CPUs may be interrupted: no spin lock of a level from `PageTable` on may be held then.
+    #[inline]
+    pub fn lock(&self) -> TableGuard<'_> {
+        let preempt = sync::preempt_off();
+        TableGuard {
+            table: self,
+            lock: Some(self.lock.lock()),
+            leaf: Cell::new(None),
+            batch: Batch::new(),
+            _preempt: preempt,
+        }
+    }
+
+    /// Makes the page tables that a mapping at `va` needs. May sleep to reclaim; then `map` at `va` cannot
+    /// fail until something is unmapped there.
+    pub fn prepare(&self, va: usize) -> Result<(), OutOfMemory> {
+        loop {
+            let missing = {
+                let _lock = self.lock.lock();
+                self.missing_tables(va)
+            };
+            if missing == 0 {
+                return Ok(());
+            }
+            let spare = Table::alloc(AllocFlags::KERNEL)?;
+            let unused = {
+                let _lock = self.lock.lock();
+                self.install(va, spare)
+            };
+            if let Some(table) = unused {
+                table.free(); // another thread was faster
+            }
+        }
+    }
+
+    /// How many levels of tables `va` lacks.
+    fn missing_tables(&self, va: usize) -> usize {
+        let present = |level: &usize| self.root.descend(va, root_level(), *level).is_some();
+        (0..=root_level()).find(present).unwrap_or(root_level())
+    }
+
+    /// Hangs `spare` in as the highest missing table for `va`; gives it back when none is missing.
+    fn install(&self, va: usize, spare: Table) -> Option<Table> {
+        let level = self.missing_tables(va);
+        match self.root.descend(va, root_level(), level) {
+            Some(parent) if level > 0 => {
+                parent.fill(index(va, level), spare.pte());
+                self.tables.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+            _ => Some(spare),
+        }
+    }
+
+    /// Runs this table on this CPU. Interrupts off; the caller keeps the table alive until another one, or
+    /// none, is activated here.
+    pub fn activate(&self) {
+        debug_assert!(!arch::irq::is_enabled());
+        let cpu = cpu::id();
+        let old = ACTIVE[cpu].swap(core::ptr::from_ref(self).cast_mut(), Ordering::Relaxed);
+        self.active.fetch_or(1 << cpu, Ordering::SeqCst);
+        let tag = asid::activate(&self.context);
+        // SAFETY: 1. the root holds the kernel's half (`new`), so the code that runs stays mapped; 2. the
+        // caller keeps the table.
+        unsafe { mmu::activate(phys_of(self.root.0), tag) };
+        let mine = 1 << cpu;
+        if self.stale.load(Ordering::SeqCst) & mine != 0 {
+            self.stale.fetch_and(!mine, Ordering::SeqCst);
+            mmu::flush_asid(tag);
+        }
+        leave(old, cpu);
+    }
+
+    /// Leaves whatever user table this CPU runs for the kernel's own. Interrupts off.
+    pub fn deactivate() {
+        let cpu = cpu::id();
+        let old = ACTIVE[cpu].swap(core::ptr::null_mut(), Ordering::Relaxed);
+        // SAFETY: 1. the kernel's table maps everything the kernel uses, for ever.
+        unsafe { mmu::activate(kernel_table::root_phys(), 0) };
+        leave(old, cpu);
+    }
+
+    /// Flushes the addresses from every TLB that may have translations of this table. Preemption is off.
+    pub(crate) fn flush(&self, start: usize, end: usize) {
+        core::sync::atomic::fence(Ordering::SeqCst);
+        let mut active = self.active.load(Ordering::SeqCst);
+        if asid::in_use() {
+            self.stale.fetch_or(!active, Ordering::SeqCst);
+            // Who has come since has seen its mark, or is seen here.
+            active |= self.active.load(Ordering::SeqCst);
+        }
+        let active = CpuMask(active);
+        let tag = asid::tag_of(&self.context);
+        let here = cpu::id();
+        if active.contains(here) {
+            flush_local(start, end, tag);
+        }
+        let others = active.without(here);
+        if !others.is_empty() {
+            mmu::shootdown(others, tag, VirtAddr(start), end - start);
+        }
+    }
+
+    /// Copies the entries of `range` to `child` for fork; returns how many pages were copied.
+    ///
+    /// With `share`, entries are copied as they are (shared mappings). Without, pages that may be written
+    /// become read-only in both, so that the first write faults and copies. The caller keeps both address
+    /// spaces from changing. After an error the child holds a part, to be dropped.
+    pub fn clone_cow(
+        &self,
+        child: &UserTable,
+        range: Range<usize>,
+        share: bool,
+    ) -> Result<usize, OutOfMemory> {
+        let _preempt = sync::preempt_off();
+        let mut batch = Batch::new();
+        let mut copied = 0;
+        let mut result = Ok(());
+        let mut va = range.start;
+        // A table's worth at a time, so that the locks are not held for long.
+        while va < range.end && result.is_ok() {
+            let end = range.end.min((va | (span(1) - 1)).saturating_add(1));
+            let _lock = self.lock.lock();
+            let source = self.root.descend(va, root_level(), 0);
+            if let Some(source) = source.filter(|source| source.used() > 0) {
+                let _child_lock = child.lock.lock_nested();
+                result = child.copy_leaf(source, va..end, share, &mut batch).map(|pages| copied += pages);
+            }
+            va = match source {
+                Some(_) => end,
+                None => self.next_table(va).min(range.end),
+            };
+        }
+        batch.finish(self);
+        result.map(|()| copied)
+    }
+
+    /// The first address after `va` that may have a leaf table, `va` having none.
+    fn next_table(&self, va: usize) -> usize {
+        let level = (1..=root_level()).find(|&level| self.root.descend(va, root_level(), level).is_some());
+        (va | (span(level.unwrap_or(root_level())) - 1)).saturating_add(1)
+    }
+
+    /// Copies the entries of one leaf table into this (the child's) table; both locks are held.
+    fn copy_leaf(
+        &self,
+        source: Table,
+        range: Range<usize>,
+        share: bool,
+        batch: &mut Batch,
+    ) -> Result<usize, OutOfMemory> {
+        let mut target = None;
+        let mut copied = 0;
+        for va in range.step_by(PAGE_SIZE) {
+            let i = index(va, 0);
+            let mut pte = source.get(i);
+            if is_empty(pte) {
+                continue;
+            }
+            let target = match target {
+                Some(table) => table,
+                None => *target.insert(self.leaf_making(va)?),
+            };
+            if pte.is_present() {
+                if !share && pte.flags().contains(PteFlags::WRITE) {
+                    pte = change_flags(source, i, |flags| flags - PteFlags::WRITE);
+                    batch.flush_page(va);
+                }
+                add_reference(pfn_of(pte.addr()));
+                copied += 1;
+            }
+            target.fill(i, pte);
+        }
+        Ok(copied)
+    }
+
+    /// The leaf table for `va`, made without sleeping.
+    fn leaf_making(&self, va: usize) -> Result<Table, OutOfMemory> {
+        let flags = AllocFlags::KERNEL | AllocFlags::ATOMIC;
+        self.root.descend_making(va, root_level(), 0, flags, &self.tables)
+    }
+
+    /// Whether this is the shared zero page.
+    pub fn is_zero_page(phys: PhysAddr) -> bool {
+        phys == zero_page()
+    }
+}
+
+/// Notes that `cpu` has left the table `old`.
+fn leave(old: *mut UserTable, cpu: usize) {
+    // SAFETY: 1. the caller of `activate` keeps a table alive until the CPU has left it, which is now; 2. null
+    // becomes None.
+    if let Some(old) = unsafe { old.as_ref() } {
+        let still = ACTIVE[cpu].load(Ordering::Relaxed);
+        if !core::ptr::eq(old, still) {
+            old.active.fetch_and(!(1 << cpu), Ordering::SeqCst);
+        }
+    }
+}
+
+/// Above so many pages the whole tag is flushed: one instruction instead of many.
+const FLUSH_PAGES: usize = 8;
+
+fn flush_local(start: usize, end: usize, tag: u16) {
+    if end - start > FLUSH_PAGES * PAGE_SIZE {
+        return mmu::flush_asid(tag);
+    }
+    for va in (start..end).step_by(PAGE_SIZE) {
+        mmu::flush_page(VirtAddr(va), tag);
+    }
+}
+
+/// Changes the flags of a present entry, keeping accessed and dirty bits that hardware sets meanwhile.
+/// Returns the new entry.
+fn change_flags(table: Table, i: usize, change: impl Fn(PteFlags) -> PteFlags) -> Pte {
+    let entry = table.entry(i);
+    let mut old = entry.load(Ordering::Relaxed);
+    loop {
+        let pte = crate::walk::from_bits(old);
+        let new = pte.with_flags(change(pte.flags()), 0);
+        let bits = crate::walk::bits(new);
+        match entry.compare_exchange_weak(old, bits, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) => return new,
+            Err(now) => old = now,
+        }
+    }
+}
+
+/// Takes the reference and the map count of one more entry for the page.
+#[inline]
+fn add_reference(pfn: Pfn) {
+    if !is_zero_pfn(pfn)
+        && let Some(folio) = Folio::reference_at(pfn)
+    {
+        folio.add_map();
+        core::mem::forget(folio);
+    }
+}
+
+impl Drop for UserTable {
+    /// Frees all mappings and tables. No CPU runs the table, and its tag is not used again before a flush,
+    /// so there is nothing to flush.
+    fn drop(&mut self) {
+        debug_assert!(self.active.load(Ordering::Relaxed) == 0);
+        for i in 0..ENTRIES / 2 {
+            free_below(self.root.get(i), root_level());
+        }
+        self.root.free();
+    }
+}
+
+/// Passes an entry's dirty bit on to its folio.
+#[inline]
+fn note_dirty(old: Pte) {
+    let pfn = pfn_of(old.addr());
+    if old.flags().contains(PteFlags::DIRTY)
+        && !is_zero_pfn(pfn)
+        && let Some(folio) = Folio::from_entry(pfn)
+    {
+        folio.set_dirty();
+        core::mem::forget(folio); // the reference is still the entry's
+    }
+}
+
+fn free_below(pte: Pte, level: usize) {
+    if !pte.is_present() {
+        return;
+    }
+    if level == 0 {
+        let pfn = pfn_of(pte.addr());
+        note_dirty(pte);
+        if !is_zero_pfn(pfn)
+            && let Some(folio) = Folio::from_entry(pfn)
+        {
+            folio.remove_map();
+        }
+        return;
+    }
+    let table = Table::of(pte);
+    let mut left = table.used();
+    for i in 0..ENTRIES {
+        if left == 0 {
+            break;
+        }
+        let pte = table.get(i);
+        left -= u32::from(!is_empty(pte));
+        free_below(pte, level - 1);
+    }
+    table.free();
+}
+
+/// The locked entries of a [`UserTable`].
+pub struct TableGuard<'a> {
+    table: &'a UserTable,
+    lock: Option<SpinGuard<'a, (), levels::PageTable>>,
+    /// The leaf table used last and the first address it covers.
+    leaf: Cell<Option<(usize, Table)>>,
+    batch: Batch,
+    /// Declared last: preemption comes back after the flush, so that "this CPU" stays the same.
+    _preempt: sync::PreemptGuard,
+}
+
+impl Drop for TableGuard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.lock = None;
+        self.batch.finish(self.table);
+    }
+}
+
+impl TableGuard<'_> {
+    #[inline]
+    fn leaf(&self, va: usize) -> Option<Table> {
+        let base = va & !(span(1) - 1);
+        if let Some((at, table)) = self.leaf.get()
+            && at == base
+        {
+            return Some(table);
+        }
+        let table = self.table.root.descend(va, root_level(), 0)?;
+        self.leaf.set(Some((base, table)));
+        Some(table)
+    }
+
+    #[inline]
+    fn leaf_making(&self, va: usize) -> Result<Table, OutOfMemory> {
+        match self.leaf(va) {
+            Some(table) => Ok(table),
+            None => {
+                let table = self.table.leaf_making(va)?;
+                self.leaf.set(Some((va & !(span(1) - 1), table)));
+                Ok(table)
+            }
+        }
+    }
+
+    /// What is at `va`.
+    #[inline]
+    pub fn get(&self, va: usize) -> Entry {
+        self.leaf(va).map_or(Entry::None, |table| table.get(index(va, 0)).into())
+    }
+
+    /// A reference of the folio mapped at `va`, and which of its pages it is; `None` for nothing and for
+    /// the zero page.
+    pub fn folio(&self, va: usize) -> Option<Folio> {
+        let Entry::Page(page) = self.get(va) else { return None };
+        let pfn = pfn_of(page.phys);
+        if is_zero_pfn(pfn) { None } else { Folio::reference_at(pfn) }
+    }
+
+    /// Maps page `page` of `folio` at `va`, where nothing may be (else `Ok(None)`, and nothing changes).
+    /// The entry takes a reference and a map count of its own.
+    ///
+    /// Fails when a page table is missing and cannot be made without sleeping: release the guard, call
+    /// [`UserTable::prepare`] and try again.
+    pub fn map(
+        &mut self,
+        va: usize,
+        folio: &Folio,
+        page: usize,
+        flags: PteFlags,
+    ) -> Result<Option<()>, OutOfMemory> {
+        self.map_owned(va, folio.clone(), page, flags)
+    }
+
+    /// As [`TableGuard::map`], handing the entry the caller's reference: two atomic operations fewer.
+    #[inline]
+    pub fn map_owned(
+        &mut self,
+        va: usize,
+        folio: Folio,
+        page: usize,
+        flags: PteFlags,
+    ) -> Result<Option<()>, OutOfMemory> {
+        debug_assert!(page < folio.pages());
+        let table = self.leaf_making(va)?;
+        if !is_empty(table.get(index(va, 0))) {
+            return Ok(None);
+        }
+        folio.add_map();
+        let pfn = folio.into_entry(page);
+        table.fill(index(va, 0), Pte::leaf(phys_of(pfn), flags | PteFlags::USER, 0));
+        Ok(Some(()))
+    }
+
+    /// Maps the shared zero page at `va`, never writable; otherwise as [`TableGuard::map`].
+    pub fn map_zero(&mut self, va: usize, flags: PteFlags) -> Result<Option<()>, OutOfMemory> {
+        let table = self.leaf_making(va)?;
+        if !is_empty(table.get(index(va, 0))) {
+            return Ok(None);
+        }
+        let flags = flags - PteFlags::WRITE | PteFlags::USER;
+        table.fill(index(va, 0), Pte::leaf(zero_page(), flags, 0));
+        Ok(Some(()))
+    }
+
+    /// Leaves a word of 58 bits at `va`, where no page may be (else `Ok(None)`).
+    pub fn map_soft(&mut self, va: usize, word: u64) -> Result<Option<()>, OutOfMemory> {
+        let table = self.leaf_making(va)?;
+        let old = table.get(index(va, 0));
+        if old.is_present() {
+            return Ok(None);
+        }
+        match is_empty(old) {
+            true => table.fill(index(va, 0), Pte::software(word)),
+            false => table.put(index(va, 0), Pte::software(word)),
+        }
+        Ok(Some(()))
+    }
+
+    /// Maps page `page` of `folio` at `va` in place of whatever is there (copy-on-write). The old page's
+    /// reference is dropped after the flush.
+    pub fn replace(
+        &mut self,
+        va: usize,
+        folio: &Folio,
+        page: usize,
+        flags: PteFlags,
+    ) -> Result<(), OutOfMemory> {
+        self.remove(va);
+        self.map(va, folio, page, flags)?;
+        Ok(())
+    }
+
+    /// As [`TableGuard::replace`], handing over the caller's reference.
+    pub fn replace_owned(
+        &mut self,
+        va: usize,
+        folio: Folio,
+        page: usize,
+        flags: PteFlags,
+    ) -> Result<(), OutOfMemory> {
+        self.remove(va);
+        self.map_owned(va, folio, page, flags)?;
+        Ok(())
+    }
+
+    /// Empties the entry at `va`, keeping its table; returns what it held.
+    fn remove(&mut self, va: usize) -> Entry {
+        let Some(table) = self.leaf(va) else { return Entry::None };
+        let i = index(va, 0);
+        if is_empty(table.get(i)) {
+            return Entry::None;
+        }
+        self.take(table, i, va).into()
+    }
+
+    fn take(&mut self, table: Table, i: usize, va: usize) -> Pte {
+        let old = table.take(i);
+        if old.is_present() {
+            if old.flags().contains(PteFlags::ACCESSED) {
+                self.batch.flush_page(va);
+            }
+            note_dirty(old);
+            self.batch.release_page(self.table, pfn_of(old.addr()));
+        }
+        old
+    }
+
+    /// Sets the flags of the page at `va`; false if there is none. Granting more than before costs a local
+    /// flush, taking away also one on other CPUs.
+    pub fn set_flags(&mut self, va: usize, flags: PteFlags) -> bool {
+        let Some(table) = self.leaf(va) else { return false };
+        let i = index(va, 0);
+        let old = table.get(i);
+        if !old.is_present() {
+            return false;
+        }
+        self.change(table, i, va, &|_| flags | PteFlags::USER);
+        true
+    }
+
+    fn change(&mut self, table: Table, i: usize, va: usize, change: &impl Fn(PteFlags) -> PteFlags) {
+        let old = table.get(i).flags();
+        let wanted = change(old);
+        if old == wanted {
+            // A fault on an entry that permits the access: this CPU's TLB is behind.
+            return mmu::flush_page(VirtAddr(va), asid::tag_of(&self.table.context));
+        }
+        change_flags(table, i, |flags| change(flags) | PteFlags::USER);
+        if wanted.contains(old) {
+            mmu::flush_page(VirtAddr(va), asid::tag_of(&self.table.context));
+        } else {
+            self.batch.flush_page(va);
+        }
+    }
+
+    /// Gives every page in `range` the flags that `change` makes of its flags.
+    pub fn protect(&mut self, range: Range<usize>, mut change: impl FnMut(PteFlags) -> PteFlags) {
+        let batch = &mut self.batch;
+        visit(self.table.root, root_level(), range, &mut |leaf, i, va| {
+            let old = leaf.get(i);
+            if !old.is_present() {
+                return;
+            }
+            let (before, wanted) = (old.flags(), change(old.flags()) | PteFlags::USER);
+            if before != wanted {
+                // Hardware may set accessed and dirty meanwhile: they stay unless `change` cleared them.
+                let (set, cleared) = (wanted - before, before - wanted);
+                change_flags(leaf, i, |now| now - cleared | set);
+                batch.flush_page(va);
+            }
+        });
+    }
+
+    /// Removes everything in `range`; returns how many pages that were. Their references are dropped after
+    /// the flush; tables that become empty are freed.
+    pub fn unmap(&mut self, range: Range<usize>) -> usize {
+        let mut pages = 0;
+        self.unmap_with(range, |_, _| pages += 1);
+        pages
+    }
+
+    /// As [`TableGuard::unmap`], calling `removed` for each page, to keep count of its kinds.
+    pub fn unmap_with(&mut self, range: Range<usize>, mut removed: impl FnMut(usize, PageEntry)) {
+        self.leaf.set(None);
+        self.unmap_below(self.table.root, root_level(), range, &mut removed);
+    }
+
+    fn unmap_below(
+        &mut self,
+        table: Table,
+        level: usize,
+        range: Range<usize>,
+        removed: &mut impl FnMut(usize, PageEntry),
+    ) {
+        let mut va = range.start;
+        while va < range.end {
+            let end = range.end.min((va | (span(level) - 1)).saturating_add(1));
+            let i = index(va, level);
+            let pte = table.get(i);
+            if level == 0 {
+                if !is_empty(pte)
+                    && let Entry::Page(page) = Entry::from(self.take(table, i, va))
+                {
+                    removed(va, page);
+                }
+            } else if pte.is_present() {
+                let below = Table::of(pte);
+                self.unmap_below(below, level - 1, va..end, removed);
+                if below.used() == 0 {
+                    table.take(i);
+                    self.table.tables.fetch_sub(1, Ordering::Relaxed);
+                    self.batch.release_table(self.table, below);
+                }
+            }
+            va = end;
+        }
+    }
+
+    /// Calls `each` for what is in `range`, from low to high, skipping what is empty.
+    pub fn for_each(&self, range: Range<usize>, mut each: impl FnMut(usize, Entry)) {
+        visit(self.table.root, root_level(), range, &mut |leaf, i, va| each(va, leaf.get(i).into()));
+    }
+
+    /// Moves the entries of `len` bytes from `from` to `to` (mremap), which is empty there; returns how many
+    /// pages. References move with them. Needs page tables: may fail part of the way, with the rest unmoved.
+    pub fn move_range(&mut self, from: usize, to: usize, len: usize) -> Result<usize, OutOfMemory> {
+        let mut moved = 0;
+        for offset in (0..len).step_by(PAGE_SIZE) {
+            let Some(source) = self.leaf(from + offset) else { continue };
+            let i = index(from + offset, 0);
+            if is_empty(source.get(i)) {
+                continue;
+            }
+            let target = self.table.leaf_making(to + offset)?;
+            let pte = source.take(i);
+            self.batch.flush_page(from + offset);
+            target.fill(index(to + offset, 0), pte);
+            moved += 1;
+        }
+        Ok(moved)
+    }
+}
+
+/// Calls `each(table, index, va)` for the leaf entries of `range` that are not empty.
+fn visit(table: Table, level: usize, range: Range<usize>, each: &mut impl FnMut(Table, usize, usize)) {
+    let mut va = range.start;
+    while va < range.end {
+        let end = range.end.min((va | (span(level) - 1)).saturating_add(1));
+        let i = index(va, level);
+        let pte = table.get(i);
+        if level == 0 {
+            if !is_empty(pte) {
+                each(table, i, va);
+            }
+        } else if pte.is_present() {
+            visit(Table::of(pte), level - 1, va..end, each);
+        }
+        va = end;
+    }
+}
