@@ -6,8 +6,8 @@
 //!
 //! **Interface.** [`Cpus`] is what a decision may look at; the kernel answers from per-CPU atomics, the
 //! simulator from its state. [`place_woken`] and [`place_new`] choose a CPU for a fair task,
-//! [`place_rt`] for a real-time one, [`idle_pull`] and [`periodic_pull`] whom to take a task from.
-//! Affinities are bit masks, 64 CPUs a word; CPUs that are off line are in no mask.
+//! [`place_rt`] for a real-time one; [`idle_pull`] says whom a CPU without work takes a task from,
+//! [`push`] whom one with too much gives to. Affinities are bit masks, 64 CPUs a word; CPUs that are off line are in no mask.
 //!
 //! **Idea.** Idle CPUs and CPUs with tasks waiting are bits, so finding one among 4096 costs 64 words at
 //! most, and the neighbours (the CPUs of the same word, as if they shared a cache) come first.
@@ -20,15 +20,15 @@
 #[cfg(test)]
 mod tests;
 
-/// A task that ran more recently than this has a warm cache and is left alone by
-/// [`periodic_pull`]'s caller (sysctl_sched_migration_cost), in ns.
+/// A task that ran more recently than this has a warm cache and is not moved to a CPU that is busy too
+/// (sysctl_sched_migration_cost), in ns.
 pub const MIGRATION_COST_NS: u64 = 500_000;
 
 /// A waker whose bursts are shorter than this sleeps again before another CPU would have started the
 /// wakee.
 pub const SHORT_BURST_NS: u64 = 50_000;
 
-/// A queue is worth relieving when its load exceeds the puller's by this much (imbalance_pct 117).
+/// A queue is worth relieving when its load exceeds another's by this much (imbalance_pct 117).
 const IMBALANCE_PERCENT: u64 = 117;
 
 /// Weight of one ordinary task.
@@ -63,12 +63,12 @@ pub struct Wake {
     pub waker_burst_ns: u64,
 }
 
-/// What to take, and where.
+/// How much to move, and from or to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pull {
-    /// The CPU to take from.
-    pub from: usize,
-    /// Weight to take at most; one task always may be taken.
+pub struct Move {
+    /// The other CPU.
+    pub cpu: usize,
+    /// Weight to move at most; one task may always be moved.
     pub load: u64,
 }
 
@@ -101,9 +101,16 @@ pub fn place_woken(cpus: &impl Cpus, allowed: &[u64], wake: Wake) -> Option<usiz
     }
 }
 
-/// The CPU for a new fair task: an idle one near its parent, else the least loaded, the parent's in
-/// doubt.
+/// The CPU for a new fair task: its parent's when that runs nothing but the parent, else an idle one
+/// near by, else the least loaded.
+///
+/// Linux goes to an idle CPU at once. Most parents, though, wait for their first child right away, and
+/// then a local child starts sooner; the parent that goes on computing is relieved by [`push`] within a
+/// slice, and one that makes more children spreads them from the second on.
 pub fn place_new(cpus: &impl Cpus, allowed: &[u64], parent: usize) -> Option<usize> {
+    if contains(allowed, parent) && cpus.nr_running(parent) <= 1 && cpus.rt_priority(parent) == 0 {
+        return Some(parent);
+    }
     find_idle(cpus, allowed, parent).or_else(|| least_loaded(cpus, allowed, parent))
 }
 
@@ -121,43 +128,43 @@ pub fn place_rt(cpus: &impl Cpus, allowed: &[u64], prev: usize, priority: u8) ->
 
 /// Whom `me`, which has just run out of work, takes a task from: the busiest neighbour where one waits,
 /// or the busiest of the next group that has one.
-pub fn idle_pull(cpus: &impl Cpus, me: usize) -> Option<Pull> {
+pub fn idle_pull(cpus: &impl Cpus, me: usize) -> Option<Move> {
     let words = word_count(cpus);
     (0..words).find_map(|step| {
         let word = (me / 64 + step) % words;
         let waiting = Bits { word, bits: cpus.overloaded(word) };
-        let from = waiting.filter(|cpu| *cpu != me).max_by_key(|cpu| cpus.nr_running(*cpu))?;
-        Some(Pull { from, load: (cpus.load(from) / 2).max(1) })
+        let cpu = waiting.filter(|cpu| *cpu != me).max_by_key(|cpu| cpus.nr_running(*cpu))?;
+        Some(Move { cpu, load: (cpus.load(cpu) / 2).max(1) })
     })
 }
 
-/// Whether `me`, busy or idle, should take something from a CPU that has clearly more, and how much.
-/// Called every [`interval_ns`].
-pub fn periodic_pull(cpus: &impl Cpus, me: usize) -> Option<Pull> {
+/// Whom `me`, where tasks wait, gives some of them to: an idle CPU, or one in `online` that has clearly
+/// less to do. Called every [`interval_ns`], and for idle takers (`only_idle`) at every tick.
+///
+/// The busy CPU pushes, where Linux lets the others pull: without a periodic tick on CPUs that are idle
+/// or run one task, only the busy one is awake to notice.
+pub fn push(cpus: &impl Cpus, online: &[u64], me: usize, only_idle: bool) -> Option<Move> {
     let mine = cpus.load(me);
-    let words = word_count(cpus);
-    let busiest = (0..words)
-        .flat_map(|word| Bits { word, bits: cpus.overloaded(word) })
-        .filter(|cpu| *cpu != me)
-        .max_by_key(|cpu| cpus.load(*cpu))?;
-    let theirs = cpus.load(busiest);
-    // With an idle puller any waiting task is worth taking, whatever its weight.
-    if cpus.nr_running(me) > 0 && theirs.saturating_mul(100) <= mine.saturating_mul(IMBALANCE_PERCENT) {
+    if let Some(cpu) = find_idle(cpus, online, me).filter(|cpu| *cpu != me) {
+        return Some(Move { cpu, load: (mine / 2).max(1) });
+    }
+    if only_idle {
         return None;
     }
-    let gap = theirs.saturating_sub(mine);
+    let others = members(cpus, online, me).filter(|cpu| *cpu != me);
+    let cpu = others.min_by_key(|cpu| cpus.load(*cpu))?;
+    let theirs = cpus.load(cpu);
+    let gap = mine.saturating_sub(theirs);
+    let clearly_more = mine.saturating_mul(100) > theirs.saturating_mul(IMBALANCE_PERCENT);
     // Two against one cannot be improved by moving one over.
-    if cpus.nr_running(me) > 0 && gap <= TASK_LOAD && cpus.nr_running(busiest) <= cpus.nr_running(me) + 1 {
-        return None;
-    }
-    Some(Pull { from: busiest, load: (gap / 2).max(1) })
+    let improvable = gap > TASK_LOAD || cpus.nr_running(me) > cpus.nr_running(cpu) + 1;
+    (clearly_more && improvable).then_some(Move { cpu, load: (gap / 2).max(1) })
 }
 
-/// Time between two calls of [`periodic_pull`] on one CPU, in ns: a millisecond per CPU of the machine
-/// (at least 4, at most 64), sixteen times that for a busy one, as in Linux.
-pub fn interval_ns(cpus: usize, busy: bool) -> u64 {
-    let base = (cpus as u64).clamp(4, 64) * 1_000_000;
-    if busy { base * 16 } else { base }
+/// Time between two calls of [`push`] on one CPU, in ns: a millisecond per CPU of the machine, at least
+/// 8, at most 64.
+pub fn interval_ns(cpus: usize) -> u64 {
+    (cpus as u64).clamp(8, 64) * 1_000_000
 }
 
 /// An idle CPU in `allowed` to take over waiting work from `from`, nearest first.

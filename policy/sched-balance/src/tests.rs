@@ -69,8 +69,9 @@ fn where_a_task_wakes() {
 #[test]
 fn where_a_task_is_born() {
     let table: &[(&[u32], usize, Option<usize>)] = &[
-        (&[1, 0, 0, 0], 2, Some(2)),
-        (&[0, 1, 1, 1], 2, Some(0)),
+        (&[0, 0, 1, 0], 2, Some(2)),
+        (&[0, 1, 2, 0], 2, Some(3)),
+        (&[0, 1, 2, 1], 2, Some(0)),
         (&[3, 2, 2, 4], 2, Some(2)),
         (&[3, 2, 3, 4], 2, Some(1)),
     ];
@@ -92,26 +93,28 @@ fn where_a_real_time_task_goes() {
 
 #[test]
 fn an_idle_cpu_takes_from_the_busiest() {
-    assert_eq!(idle_pull(&machine(&[0, 1, 3, 2]), 0), Some(Pull { from: 2, load: 1536 }));
+    assert_eq!(idle_pull(&machine(&[0, 1, 3, 2]), 0), Some(Move { cpu: 2, load: 1536 }));
     assert_eq!(idle_pull(&machine(&[0, 1, 1, 1]), 0), None);
     let mut far = vec![1; 4096];
     (far[5], far[4000]) = (0, 2);
-    assert_eq!(idle_pull(&machine(&far), 5).map(|pull| pull.from), Some(4000));
+    assert_eq!(idle_pull(&machine(&far), 5).map(|pull| pull.cpu), Some(4000));
 }
 
 #[test]
-fn periodic_pull_evens_out_and_then_stops() {
-    assert_eq!(periodic_pull(&machine(&[1, 4]), 0), Some(Pull { from: 1, load: 1536 }));
-    assert_eq!(periodic_pull(&machine(&[2, 3]), 0), None);
-    assert_eq!(periodic_pull(&machine(&[3, 2]), 0), None);
-    assert_eq!(periodic_pull(&machine(&[0, 2]), 0), Some(Pull { from: 1, load: 1024 }));
+fn push_evens_out_and_then_stops() {
+    assert_eq!(push(&machine(&[4, 1]), ALL, 0, false), Some(Move { cpu: 1, load: 1536 }));
+    assert_eq!(push(&machine(&[4, 1]), ALL, 0, true), None);
+    assert_eq!(push(&machine(&[3, 2]), ALL, 0, false), None);
+    assert_eq!(push(&machine(&[2, 3]), ALL, 0, false), None);
+    assert_eq!(push(&machine(&[2, 1, 0]), ALL, 0, true), Some(Move { cpu: 2, load: 1024 }));
+    assert_eq!(push(&machine(&[2, 1, 0]), &[0b011], 0, true), None, "CPU 2 is off line");
 }
 
 #[test]
 fn intervals() {
-    assert_eq!(interval_ns(1, false), 4_000_000);
-    assert_eq!(interval_ns(8, true), 128_000_000);
-    assert_eq!(interval_ns(4096, false), 64_000_000);
+    assert_eq!(interval_ns(1), 8_000_000);
+    assert_eq!(interval_ns(16), 16_000_000);
+    assert_eq!(interval_ns(4096), 64_000_000);
 }
 
 proptest! {
@@ -137,17 +140,17 @@ proptest! {
         }
     }
 
-    /// Pulling again and again ends, with no two CPUs further apart than two tasks.
+    /// Pushing again and again ends, with no two CPUs further apart than two tasks.
     #[test]
-    fn pulling_converges(running in prop::collection::vec(0..20u32, 2..20)) {
+    fn pushing_converges(running in prop::collection::vec(0..20u32, 2..20)) {
         let mut cpus = machine(&running);
         for round in 0.. {
             let mut moved = false;
             for me in 0..cpus.count() {
-                if let Some(pull) = periodic_pull(&cpus, me) {
-                    let tasks = (pull.load / 1024).max(1) as u32;
-                    cpus.running[pull.from] -= tasks;
-                    cpus.running[me] += tasks;
+                if cpus.running[me] > 1 && let Some(to) = push(&cpus, ALL, me, false) {
+                    let tasks = (to.load / 1024).max(1) as u32;
+                    cpus.running[me] -= tasks;
+                    cpus.running[to.cpu] += tasks;
                     moved = true;
                 }
             }
