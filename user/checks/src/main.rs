@@ -1,0 +1,174 @@
+//! What Linux programs may rely on, checked from inside.
+//!
+//! `checks [--list] [GROUP[/NAME]...]` runs each check in a process of its own and prints one line:
+//! `ok GROUP/NAME` or `FAIL GROUP/NAME: why`; the last line is `N passed, M failed`. Everything passes
+//! on Linux first: a check states what Linux does. A check that dies or hangs is a failure and does not
+//! stop the others.
+
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+mod errors;
+mod exec;
+mod files;
+mod futexes;
+mod locks;
+mod memory;
+mod names;
+mod pipes;
+mod polling;
+mod processes;
+mod procfs;
+mod scheduling;
+mod signals;
+mod terminals;
+mod times;
+
+use alloc::format;
+use alloc::string::String;
+use rt::signal::{self, Action};
+use rt::{Errno, env, nr, println, process, syscall};
+
+/// Why a check failed.
+pub struct Failure(pub String);
+
+impl From<Errno> for Failure {
+    fn from(errno: Errno) -> Failure {
+        Failure(format!("{errno:?}"))
+    }
+}
+
+/// What a check answers.
+pub type Outcome = Result<(), Failure>;
+
+/// Fails the check with a text unless the condition holds.
+#[macro_export]
+macro_rules! ensure {
+    ($condition:expr, $($text:tt)*) => {
+        if !$condition {
+            return Err($crate::Failure(alloc::format!($($text)*)));
+        }
+    };
+}
+
+/// Fails the check unless both are equal; shows both.
+#[macro_export]
+macro_rules! equal {
+    ($got:expr, $wanted:expr) => {
+        match (&$got, &$wanted) {
+            (got, wanted) => {
+                if *got != *wanted {
+                    return Err($crate::Failure(alloc::format!(
+                        "line {}: {:?}, not {:?}",
+                        line!(),
+                        got,
+                        wanted
+                    )));
+                }
+            }
+        }
+    };
+}
+
+type Check = (&'static str, fn() -> Outcome);
+
+const GROUPS: &[(&str, &[Check])] = &[
+    ("errors", errors::CHECKS),
+    ("names", names::CHECKS),
+    ("files", files::CHECKS),
+    ("pipes", pipes::CHECKS),
+    ("polling", polling::CHECKS),
+    ("locks", locks::CHECKS),
+    ("memory", memory::CHECKS),
+    ("processes", processes::CHECKS),
+    ("exec", exec::CHECKS),
+    ("signals", signals::CHECKS),
+    ("futexes", futexes::CHECKS),
+    ("times", times::CHECKS),
+    ("scheduling", scheduling::CHECKS),
+    ("terminals", terminals::CHECKS),
+    ("procfs", procfs::CHECKS),
+];
+
+/// Seconds after which a check counts as hung. Far more than any needs, also under emulation.
+const LIMIT_S: u32 = 60;
+
+/// Runs one check in a child; why it failed, if it did.
+fn run(check: fn() -> Outcome) -> Result<(), String> {
+    let (read, write) = rt::io::pipe(nr::O_CLOEXEC).map_err(|e| format!("pipe: {e:?}"))?;
+    let child = process::fork().map_err(|e| format!("fork: {e:?}"))?;
+    let Some(pid) = child else {
+        let _ = rt::io::close(read);
+        let _ = process::setpgid(0, 0);
+        // SAFETY: 1. alarm as setitimer: the kernel reads one itimerval.
+        let limit = [0u64, 0, u64::from(LIMIT_S), 0];
+        let _ = unsafe { syscall!(nr::__NR_setitimer, 0, limit.as_ptr(), 0) };
+        let _ = signal::set_action(nr::SIGALRM, Action::Default, 0, 0);
+        let status = match check() {
+            Ok(()) => 0,
+            Err(Failure(text)) => {
+                let _ = rt::io::write_all(write, text.as_bytes());
+                1
+            }
+        };
+        process::exit(status)
+    };
+    let _ = rt::io::close(write);
+    let status = process::wait_exit(pid).map_err(|e| format!("wait: {e:?}"))?;
+    // What the check left running goes with its group.
+    let _ = process::kill(-(pid as i32) as _, nr::SIGKILL);
+    let mut text = [0; 512];
+    let len = rt::io::read_full(read, &mut text).unwrap_or(0);
+    let _ = rt::io::close(read);
+    match (status.exit_code(), status.signal()) {
+        (Some(0), _) => Ok(()),
+        (_, Some(signal)) if signal == nr::SIGALRM as i32 => Err(format!("hung for {LIMIT_S} s")),
+        (_, Some(signal)) => Err(format!("killed by signal {signal}")),
+        _ => Err(String::from_utf8_lossy(&text[..len]).into_owned()),
+    }
+}
+
+fn chosen(group: &str, name: &str) -> bool {
+    let mut any = false;
+    for at in 1.. {
+        let Some(pattern) = env::arg(at) else { break };
+        any = true;
+        let whole_group = pattern == group;
+        let one = pattern.split_once('/').is_some_and(|(g, n)| g == group && n == name);
+        if whole_group || one {
+            return true;
+        }
+    }
+    !any
+}
+
+fn main() -> i32 {
+    let list = env::arg(1) == Some("--list");
+    let (mut passed, mut failed) = (0, 0);
+    for (group, checks) in GROUPS {
+        for (name, check) in *checks {
+            if list {
+                println!("{group}/{name}");
+            } else if chosen(group, name) {
+                match run(*check) {
+                    Ok(()) => {
+                        passed += 1;
+                        println!("ok {group}/{name}");
+                    }
+                    Err(why) => {
+                        failed += 1;
+                        println!("FAIL {group}/{name}: {why}");
+                    }
+                }
+            }
+        }
+    }
+    if !list {
+        println!("{passed} passed, {failed} failed");
+    }
+    i32::from(failed > 0 || (passed == 0 && !list))
+}
+
+rt::entry!(main);

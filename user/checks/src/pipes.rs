@@ -1,0 +1,155 @@
+//! Pipes, FIFOs and eventfds.
+
+use crate::names::scratch;
+use crate::{Check, Outcome, ensure, equal};
+use rt::nr::*;
+use rt::signal::{self, Action};
+use rt::{Errno, fs, io, process, syscall, time};
+
+pub const CHECKS: &[Check] = &[
+    ("through", through),
+    ("end_of_file", end_of_file),
+    ("broken", broken),
+    ("capacity", capacity),
+    ("atomic_writes", atomic_writes),
+    ("blocks_until_written", blocks_until_written),
+    ("fifo", fifo),
+    ("eventfd", eventfd),
+    ("eventfd_semaphore", eventfd_semaphore),
+];
+
+fn through() -> Outcome {
+    let (read, write) = io::pipe(0)?;
+    equal!(io::write(write, b"hello")?, 5);
+    let mut buffer = [0; 3];
+    equal!(io::read(read, &mut buffer)?, 3);
+    equal!(io::read(read, &mut buffer)?, 2);
+    equal!(fs::fstat(read)?.st_mode & S_IFMT, S_IFIFO);
+    equal!(io::write(read, b"x"), Err(Errno::EBADF));
+    Ok(())
+}
+
+fn end_of_file() -> Outcome {
+    let (read, write) = io::pipe(0)?;
+    io::write(write, b"x")?;
+    io::close(write)?;
+    let mut buffer = [0; 3];
+    equal!(io::read(read, &mut buffer)?, 1);
+    equal!(io::read(read, &mut buffer)?, 0);
+    Ok(())
+}
+
+fn broken() -> Outcome {
+    let (read, write) = io::pipe(0)?;
+    io::close(read)?;
+    signal::set_action(SIGPIPE, Action::Ignore, 0, 0)?;
+    equal!(io::write(write, b"x"), Err(Errno::EPIPE));
+    let status = process::in_child(|| {
+        let _ = signal::set_action(SIGPIPE, Action::Default, 0, 0);
+        let _ = io::write(write, b"x");
+        0
+    })?;
+    equal!(status.signal(), Some(SIGPIPE as i32));
+    Ok(())
+}
+
+fn capacity() -> Outcome {
+    let (_read, write) = io::pipe(O_NONBLOCK)?;
+    equal!(io::fcntl(write, F_GETPIPE_SZ, 0)?, 65_536);
+    let mut total = 0;
+    while let Ok(n) = io::write(write, &[0; 4096]) {
+        total += n;
+    }
+    equal!(total, 65_536);
+    equal!(io::write(write, b"x"), Err(Errno::EAGAIN));
+    let (_r2, w2) = io::pipe(O_NONBLOCK)?;
+    equal!(io::write(w2, &alloc::vec![0; 100_000])?, 65_536);
+    Ok(())
+}
+
+/// Writes of up to PIPE_BUF bytes are never mixed with others.
+fn atomic_writes() -> Outcome {
+    let (read, write) = io::pipe(0)?;
+    for writer in 1..=3u8 {
+        if process::fork()?.is_none() {
+            for _ in 0..50 {
+                let _ = io::write_all(write, &[writer; 1000]);
+            }
+            process::exit(0);
+        }
+    }
+    io::close(write)?;
+    let mut block = [0; 1000];
+    let mut blocks = 0;
+    loop {
+        let len = io::read_full(read, &mut block)?;
+        if len == 0 {
+            break;
+        }
+        equal!(len, 1000);
+        ensure!(block.iter().all(|&b| b == block[0]), "a block of two writers");
+        blocks += 1;
+    }
+    equal!(blocks, 150);
+    Ok(())
+}
+
+fn blocks_until_written() -> Outcome {
+    let (read, write) = io::pipe(0)?;
+    if process::fork()?.is_none() {
+        time::sleep_ns(50_000_000);
+        let _ = io::write(write, b"late");
+        process::exit(0);
+    }
+    let mut buffer = [0; 10];
+    equal!(io::read(read, &mut buffer)?, 4);
+    Ok(())
+}
+
+fn fifo() -> Outcome {
+    scratch()?;
+    fs::mknod(c"p", S_IFIFO | 0o600, 0)?;
+    equal!(fs::open(c"p", O_WRONLY | O_NONBLOCK, 0), Err(Errno::ENXIO));
+    let early = fs::open(c"p", O_RDONLY | O_NONBLOCK, 0)?;
+    equal!(io::read(early, &mut [0])?, 0);
+    io::close(early)?;
+    if process::fork()?.is_none() {
+        let fd = fs::open(c"p", O_WRONLY, 0).unwrap_or(-1);
+        let _ = io::write(fd, b"over the fifo");
+        process::exit(0);
+    }
+    let fd = fs::open(c"p", O_RDONLY, 0)?;
+    let mut buffer = [0; 20];
+    equal!(io::read_full(fd, &mut buffer)?, 13);
+    Ok(())
+}
+
+fn event(initial: u32, flags: u32) -> Result<io::Fd, Errno> {
+    // SAFETY: 1. no memory is named.
+    unsafe { syscall!(__NR_eventfd2, initial, flags) }.map(|fd| fd as io::Fd)
+}
+
+fn eventfd() -> Outcome {
+    let fd = event(3, O_NONBLOCK)?;
+    let mut value = [0; 8];
+    io::write(fd, &4u64.to_ne_bytes())?;
+    equal!(io::read(fd, &mut value)?, 8);
+    equal!(u64::from_ne_bytes(value), 7);
+    equal!(io::read(fd, &mut value), Err(Errno::EAGAIN));
+    equal!(io::read(fd, &mut [0; 4]), Err(Errno::EINVAL));
+    equal!(io::write(fd, &u64::MAX.to_ne_bytes()), Err(Errno::EINVAL));
+    io::write(fd, &(u64::MAX - 1).to_ne_bytes())?;
+    equal!(io::write(fd, &1u64.to_ne_bytes()), Err(Errno::EAGAIN));
+    Ok(())
+}
+
+fn eventfd_semaphore() -> Outcome {
+    let fd = event(2, O_NONBLOCK | 1)?;
+    let mut value = [0; 8];
+    for _ in 0..2 {
+        io::read(fd, &mut value)?;
+        equal!(u64::from_ne_bytes(value), 1);
+    }
+    equal!(io::read(fd, &mut value), Err(Errno::EAGAIN));
+    Ok(())
+}

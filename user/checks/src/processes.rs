@@ -1,0 +1,295 @@
+//! Making, ending and waiting for processes; who belongs to whom.
+
+use crate::{Check, Outcome, ensure, equal};
+use rt::nr::*;
+use rt::{Errno, Result, io, process, syscall, thread, time};
+
+pub const CHECKS: &[Check] = &[
+    ("exit_status", exit_status),
+    ("no_children", no_children),
+    ("nohang", nohang),
+    ("orphans", orphans),
+    ("subreaper", subreaper),
+    ("groups", groups),
+    ("sessions", sessions),
+    ("waitid", waitid),
+    ("stop_and_continue", stop_and_continue),
+    ("threads", threads),
+    ("thread_exit_group", thread_exit_group),
+    ("many_children", many_children),
+    ("vfork", vfork),
+    ("credentials", credentials),
+    ("limits", limits),
+    ("names", names),
+    ("rusage", rusage),
+    ("set_tid", set_tid),
+];
+
+fn exit_status() -> Outcome {
+    for code in [0, 1, 42, 255] {
+        equal!(process::in_child(|| code)?.exit_code(), Some(code));
+    }
+    let status = process::in_child(|| {
+        let _ = process::kill(process::getpid(), SIGKILL);
+        0
+    })?;
+    equal!(status.signal(), Some(9));
+    Ok(())
+}
+
+fn no_children() -> Outcome {
+    equal!(process::wait(-1 as _, 0).err(), Some(Errno::ECHILD));
+    let pid = process::fork()?;
+    if pid.is_none() {
+        process::exit(0);
+    }
+    equal!(process::wait(1, 0).err(), Some(Errno::ECHILD));
+    process::wait_exit(pid.unwrap_or(0))?;
+    equal!(process::wait(pid.unwrap_or(0), 0).err(), Some(Errno::ECHILD));
+    Ok(())
+}
+
+fn nohang() -> Outcome {
+    let (read, write) = io::pipe(0)?;
+    let Some(pid) = process::fork()? else {
+        let _ = io::close(write);
+        let _ = io::read(read, &mut [0]);
+        process::exit(3)
+    };
+    equal!(process::wait(pid, 1)?, None);
+    io::close(write)?;
+    let (who, status) = process::wait(-1 as _, 0)?.ok_or(Errno::ECHILD)?;
+    equal!((who, status.exit_code()), (pid, Some(3)));
+    Ok(())
+}
+
+/// Makes a grandchild whose parent ends at once; answers whose child it then is.
+fn grandchild_parent() -> Result<i32> {
+    let (read, write) = io::pipe(0)?;
+    process::in_child(|| {
+        let parent = process::getpid();
+        if process::fork() == Ok(None) {
+            while process::getppid() == parent {
+                process::yield_now();
+            }
+            let _ = io::write(write, &(process::getppid() as i32).to_ne_bytes());
+            process::exit(0);
+        }
+        0
+    })?;
+    let mut answer = [0; 4];
+    io::read(read, &mut answer)?;
+    Ok(i32::from_ne_bytes(answer))
+}
+
+fn orphans() -> Outcome {
+    ensure!(grandchild_parent()? != process::getpid() as i32, "an orphan goes to init");
+    Ok(())
+}
+
+fn subreaper() -> Outcome {
+    // SAFETY: 1. no memory is named.
+    unsafe { syscall!(__NR_prctl, 36, 1, 0, 0, 0) }?;
+    equal!(grandchild_parent()?, process::getpid() as i32);
+    process::wait(-1 as _, 0)?;
+    Ok(())
+}
+
+fn groups() -> Outcome {
+    let me = process::getpid();
+    equal!(process::getpgid(0)?, me);
+    let (read, write) = io::pipe(0)?;
+    let Some(child) = process::fork()? else {
+        let _ = io::close(write);
+        let _ = io::read(read, &mut [0]);
+        process::exit(0)
+    };
+    equal!(process::getpgid(child)?, me);
+    process::setpgid(child, child)?;
+    equal!(process::getpgid(child)?, child);
+    process::setpgid(child, me)?;
+    equal!(process::setpgid(child, 1), Err(Errno::EPERM));
+    equal!(process::setpgid(1, 1).err(), Some(Errno::ESRCH));
+    equal!(process::getpgid(i32::MAX as _), Err(Errno::ESRCH));
+    equal!(process::setsid(), Err(Errno::EPERM));
+    io::close(write)?;
+    process::wait_exit(child)?;
+    Ok(())
+}
+
+fn sessions() -> Outcome {
+    let status = process::in_child(|| {
+        let me = process::getpid();
+        // SAFETY: 1. no memory is named.
+        let sid = || unsafe { syscall!(__NR_getsid, 0) };
+        let ok = process::setsid() == Ok(me) && sid() == Ok(me as usize) && process::getpgid(0) == Ok(me);
+        i32::from(!(ok && process::setpgid(0, 0) == Err(Errno::EPERM)))
+    })?;
+    equal!(status.exit_code(), Some(0));
+    Ok(())
+}
+
+fn waitid() -> Outcome {
+    let Some(pid) = process::fork()? else { process::exit(7) };
+    // The kernel clears it when it fails.
+    let call = |options: u32| {
+        let mut info = [0i32; 32];
+        // SAFETY: 1. the kernel writes one siginfo, 128 bytes.
+        let result = unsafe { syscall!(__NR_waitid, 1, pid, info.as_mut_ptr(), options, 0) };
+        result.map(|_| (info[0], info[2], info[3], info[5]))
+    };
+    let wanted = (SIGCHLD as i32, 1, pid as i32, 7);
+    equal!(call(4 | 0x0100_0000)?, wanted);
+    equal!(call(4)?, wanted);
+    equal!(call(4), Err(Errno::ECHILD));
+    equal!(call(0), Err(Errno::EINVAL));
+    Ok(())
+}
+
+fn stop_and_continue() -> Outcome {
+    let Some(pid) = process::fork()? else {
+        loop {
+            time::sleep_ns(1_000_000_000);
+        }
+    };
+    process::kill(pid, SIGSTOP)?;
+    let (_, status) = process::wait(pid, 2)?.ok_or(Errno::ECHILD)?;
+    equal!(status.stop_signal(), Some(SIGSTOP as i32));
+    equal!(process::wait(pid, 1 | 2)?, None);
+    process::kill(pid, SIGCONT)?;
+    let (_, status) = process::wait(pid, 8)?.ok_or(Errno::ECHILD)?;
+    equal!(status.0, 0xffff);
+    process::kill(pid, SIGSTOP)?;
+    process::wait(pid, 2)?;
+    process::kill(pid, SIGKILL)?;
+    equal!(process::wait_exit(pid)?.signal(), Some(9));
+    Ok(())
+}
+
+fn threads() -> Outcome {
+    use core::sync::atomic::{AtomicU32, Ordering};
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let me = process::getpid();
+    let mut handles = alloc::vec::Vec::new();
+    for _ in 0..8 {
+        handles.push(thread::spawn(move || {
+            for _ in 0..1000 {
+                COUNT.fetch_add(1, Ordering::Relaxed);
+            }
+            assert!(process::getpid() == me && process::gettid() != me);
+        })?);
+    }
+    handles.into_iter().for_each(thread::Thread::join);
+    equal!(COUNT.load(Ordering::Relaxed), 8000);
+    Ok(())
+}
+
+fn thread_exit_group() -> Outcome {
+    let status = process::in_child(|| {
+        let handle = thread::spawn(|| process::exit(5));
+        time::sleep_ns(20_000_000_000);
+        drop(handle);
+        1
+    })?;
+    equal!(status.exit_code(), Some(5));
+    Ok(())
+}
+
+fn many_children() -> Outcome {
+    for round in 0..5 {
+        let mut pids = alloc::vec::Vec::new();
+        for n in 0..40 {
+            match process::fork()? {
+                Some(pid) => pids.push((pid, n)),
+                None => process::exit(n),
+            }
+        }
+        for (pid, n) in pids {
+            equal!((round, process::wait_exit(pid)?.exit_code()), (round, Some(n)));
+        }
+    }
+    Ok(())
+}
+
+fn vfork() -> Outcome {
+    let argv = process::Strings::new([c"sh", c"-c", c"exit 9"]);
+    let envp = process::Strings::new([]);
+    let pid = process::vfork_exec(c"/bin/sh", &argv, &envp)?;
+    equal!(process::wait_exit(pid)?.exit_code(), Some(9));
+    let pid = process::vfork_exec(c"/no/such/program", &argv, &envp)?;
+    equal!(process::wait_exit(pid)?.exit_code(), Some(127));
+    Ok(())
+}
+
+fn credentials() -> Outcome {
+    // SAFETY: 1. calls that name no memory, or arrays of the sizes their man pages give.
+    unsafe {
+        if syscall!(__NR_geteuid)? != 0 {
+            return Ok(());
+        }
+        syscall!(__NR_setgroups, 2, [10u32, 20].as_ptr())?;
+        let mut groups = [0u32; 4];
+        equal!(syscall!(__NR_getgroups, 4, groups.as_mut_ptr())?, 2);
+        equal!(&groups[..2], &[10, 20]);
+        equal!(syscall!(__NR_getgroups, 1, groups.as_mut_ptr()), Err(Errno::EINVAL));
+        syscall!(__NR_setresuid, 1000, 1001, 1002)?;
+        let mut ids = [0u32; 3];
+        syscall!(__NR_getresuid, &raw mut ids[0], &raw mut ids[1], &raw mut ids[2])?;
+        equal!(ids, [1000, 1001, 1002]);
+        syscall!(__NR_setresuid, u32::MAX, 1002, u32::MAX)?;
+        equal!(syscall!(__NR_geteuid)?, 1002);
+        equal!(syscall!(__NR_setresuid, u32::MAX, 0, u32::MAX), Err(Errno::EPERM));
+        equal!(syscall!(__NR_setgroups, 0, 0), Err(Errno::EPERM));
+        equal!(syscall!(__NR_kill, 1, 0), Err(Errno::EPERM));
+        equal!(syscall!(__NR_sethostname, c"x".as_ptr(), 1), Err(Errno::EPERM));
+    }
+    Ok(())
+}
+
+fn limits() -> Outcome {
+    let mut limit = [0u64; 2];
+    // SAFETY: 1. the kernel reads and writes one rlimit64.
+    unsafe {
+        syscall!(__NR_prlimit64, 0, 7, 0, limit.as_mut_ptr())?;
+        ensure!(limit[0] >= 256 && limit[1] >= limit[0], "RLIMIT_NOFILE {limit:?}");
+        let lower = [100u64, 200];
+        syscall!(__NR_prlimit64, 0, 7, lower.as_ptr(), 0)?;
+        syscall!(__NR_prlimit64, 0, 7, 0, limit.as_mut_ptr())?;
+        equal!(limit, lower);
+        equal!(syscall!(__NR_prlimit64, 0, 7, [300u64, 200].as_ptr(), 0), Err(Errno::EINVAL));
+        equal!(syscall!(__NR_prlimit64, 0, 99, 0, limit.as_mut_ptr()), Err(Errno::EINVAL));
+    }
+    Ok(())
+}
+
+fn names() -> Outcome {
+    let mut name = [0u8; 16];
+    // SAFETY: 1. the kernel reads a string and writes 16 bytes.
+    unsafe {
+        syscall!(__NR_prctl, 15, c"a-rather-long-name".as_ptr(), 0, 0, 0)?;
+        syscall!(__NR_prctl, 16, name.as_mut_ptr(), 0, 0, 0)?;
+    }
+    equal!(&name, b"a-rather-long-n\0");
+    equal!(rt::fs::read_file(c"/proc/self/comm")?, b"a-rather-long-n\n");
+    Ok(())
+}
+
+fn rusage() -> Outcome {
+    process::in_child(|| {
+        let end = time::now_ns() + 60_000_000;
+        while time::now_ns() < end {}
+        0
+    })?;
+    let usage = process::rusage(-1)?;
+    let us = |t: &__kernel_old_timeval| t.tv_sec as u64 * 1_000_000 + t.tv_usec as u64;
+    let total = us(&usage.ru_utime) + us(&usage.ru_stime);
+    ensure!(total >= 20_000, "a child that ran 60 ms is charged {total} us");
+    Ok(())
+}
+
+fn set_tid() -> Outcome {
+    let word = 0u32;
+    // SAFETY: 1. the word outlives the call; it is cleared only at the thread's end.
+    equal!(unsafe { syscall!(__NR_set_tid_address, &raw const word) }?, process::gettid() as usize);
+    Ok(())
+}

@@ -1,0 +1,183 @@
+//! Pseudo-terminals and job control.
+
+use crate::{Check, Outcome, ensure, equal};
+use alloc::ffi::CString;
+use alloc::format;
+use rt::io::{self, Fd};
+use rt::nr::*;
+use rt::signal::{self, Action};
+use rt::{Errno, Result, fs, process, syscall, time, tty};
+
+pub const CHECKS: &[Check] = &[
+    ("echo_and_lines", echo_and_lines),
+    ("raw", raw),
+    ("interrupt_key", interrupt_key),
+    ("window_size", window_size),
+    ("hang_up", hang_up),
+    ("background_read", background_read),
+    ("not_a_terminal", not_a_terminal),
+    ("poll_terminal", poll_terminal),
+];
+
+/// A pseudo-terminal: master and slave.
+fn pair() -> Result<(Fd, Fd)> {
+    let master = fs::open(c"/dev/ptmx", O_RDWR | O_NOCTTY, 0)?;
+    let number = tty::unlock_pty(master)?;
+    let path = CString::new(format!("/dev/pts/{number}")).map_err(|_| Errno::EINVAL)?;
+    Ok((master, fs::open(&path, O_RDWR | O_NOCTTY, 0)?))
+}
+
+/// What comes out of `fd` until nothing comes for a while.
+fn drain(fd: Fd) -> Result<alloc::vec::Vec<u8>> {
+    let mut all = alloc::vec::Vec::new();
+    let mut buffer = [0; 256];
+    while io::poll(&mut [io::poll_fd(fd, 1)], Some(200_000_000), None)? > 0 {
+        match io::read(fd, &mut buffer) {
+            Ok(0) | Err(_) => break,
+            Ok(n) => all.extend_from_slice(&buffer[..n]),
+        }
+    }
+    Ok(all)
+}
+
+fn echo_and_lines() -> Outcome {
+    let (master, slave) = pair()?;
+    io::write(master, b"helo\x7flo\rnext")?;
+    let mut line = [0; 64];
+    equal!(io::read(slave, &mut line)?, 6);
+    equal!(&line[..6], b"hello\n");
+    equal!(drain(master)?, b"helo\x08 \x08lo\r\nnext");
+    io::write(slave, b"out\n")?;
+    equal!(drain(master)?, b"out\r\n");
+    io::write(master, b"\x04\x04")?;
+    equal!(io::read(slave, &mut line)?, 4);
+    equal!(io::read(slave, &mut line)?, 0);
+    Ok(())
+}
+
+fn raw() -> Outcome {
+    let (master, slave) = pair()?;
+    let mut attributes = tty::attributes(slave)?;
+    tty::make_raw(&mut attributes);
+    tty::set_attributes(slave, &attributes)?;
+    io::write(master, b"\x03\r\x04")?;
+    let mut bytes = [0; 3];
+    equal!(io::read_full(slave, &mut bytes)?, 3);
+    equal!(&bytes, b"\x03\r\x04");
+    io::write(slave, b"a\nb")?;
+    equal!(drain(master)?, b"a\nb");
+    Ok(())
+}
+
+/// A child with the slave as its controlling terminal, in the foreground.
+fn on_terminal(master: Fd, slave: Fd, body: fn(Fd) -> i32) -> Result<process::Pid> {
+    if let Some(pid) = process::fork()? {
+        io::close(slave)?;
+        return Ok(pid);
+    }
+    let _ = io::close(master);
+    let ready = process::setsid().is_ok() && tty::set_controlling(slave).is_ok();
+    process::exit(if ready { body(slave) } else { 120 })
+}
+
+fn interrupt_key() -> Outcome {
+    let (master, slave) = pair()?;
+    let pid = on_terminal(master, slave, |slave| {
+        let _ = io::write(slave, b"ready");
+        time::sleep_ns(50_000_000_000);
+        1
+    })?;
+    equal!(io::read(master, &mut [0; 8])?, 5);
+    io::write(master, b"\x03")?;
+    equal!(process::wait_exit(pid)?.signal(), Some(SIGINT as i32));
+    Ok(())
+}
+
+extern "C" fn resized(_: i32) {}
+
+fn window_size() -> Outcome {
+    let (master, slave) = pair()?;
+    tty::set_window_size(master, 33, 111)?;
+    let size = tty::window_size(slave)?;
+    equal!((size.ws_row, size.ws_col), (33, 111));
+    let pid = on_terminal(master, slave, |slave| {
+        let _ = signal::set_action(SIGWINCH, Action::Handle(resized), 0, 0);
+        let _ = io::write(slave, b"ready");
+        i32::from(time::sleep_once_ns(50_000_000_000) != Err(Errno::EINTR))
+    })?;
+    equal!(io::read(master, &mut [0; 8])?, 5);
+    time::sleep_ns(50_000_000);
+    tty::set_window_size(master, 40, 80)?;
+    equal!(process::wait_exit(pid)?.exit_code(), Some(0));
+    Ok(())
+}
+
+fn hang_up() -> Outcome {
+    let (master, slave) = pair()?;
+    let pid = on_terminal(master, slave, |slave| {
+        let _ = io::write(slave, b"ready");
+        time::sleep_ns(50_000_000_000);
+        1
+    })?;
+    equal!(io::read(master, &mut [0; 8])?, 5);
+    io::close(master)?;
+    equal!(process::wait_exit(pid)?.signal(), Some(SIGHUP as i32));
+    let (master, slave) = pair()?;
+    io::close(slave)?;
+    equal!(io::read(master, &mut [0]), Err(Errno::EIO));
+    Ok(())
+}
+
+/// A background process that reads stops with SIGTTIN.
+fn background_read() -> Outcome {
+    let (master, slave) = pair()?;
+    let pid = on_terminal(master, slave, |slave| {
+        let status = process::fork().map(|child| match child {
+            None => {
+                let _ = process::setpgid(0, 0);
+                let _ = signal::set_action(SIGTTIN, Action::Default, 0, 0);
+                let _ = io::read(slave, &mut [0]);
+                process::exit(0)
+            }
+            Some(pid) => {
+                let stopped = process::wait(pid, 2).ok().flatten().and_then(|(_, s)| s.stop_signal());
+                let _ = process::kill(pid, SIGKILL);
+                stopped
+            }
+        });
+        i32::from(status != Ok(Some(SIGTTIN as i32)))
+    })?;
+    equal!(process::wait_exit(pid)?.exit_code(), Some(0));
+    Ok(())
+}
+
+fn not_a_terminal() -> Outcome {
+    let fd = fs::open(c"/dev/null", O_RDONLY, 0)?;
+    equal!(tty::attributes(fd).err(), Some(Errno::ENOTTY));
+    let (read, _write) = io::pipe(0)?;
+    equal!(tty::attributes(read).err(), Some(Errno::ENOTTY));
+    // Without a controlling terminal.
+    let status = process::in_child(|| {
+        let _ = process::setsid();
+        i32::from(fs::open(c"/dev/tty", O_RDWR, 0) != Err(Errno::ENXIO))
+    })?;
+    equal!(status.exit_code(), Some(0));
+    Ok(())
+}
+
+fn poll_terminal() -> Outcome {
+    let (master, slave) = pair()?;
+    let ready = |fd: Fd| io::poll(&mut [io::poll_fd(fd, 1)], Some(0), None);
+    equal!((ready(slave)?, ready(master)?), (0, 0));
+    io::write(master, b"x")?;
+    time::sleep_ns(20_000_000);
+    equal!((ready(slave)?, ready(master)?), (0, 1));
+    io::write(master, b"\r")?;
+    time::sleep_ns(20_000_000);
+    equal!(ready(slave)?, 1);
+    let mut count = 0u32;
+    // SAFETY: 1. FIONREAD writes one int.
+    unsafe { syscall!(__NR_ioctl, slave, 0x541b, &raw mut count) }?;
+    ensure!(count == 2, "FIONREAD {count}");
+    Ok(())
+}
