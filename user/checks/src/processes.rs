@@ -136,7 +136,7 @@ fn waitid() -> Outcome {
         let mut info = [0i32; 32];
         // SAFETY: 1. the kernel writes one siginfo, 128 bytes.
         let result = unsafe { syscall!(__NR_waitid, 1, pid, info.as_mut_ptr(), options, 0) };
-        result.map(|_| (info[0], info[2], info[3], info[5]))
+        result.map(|_| (info[0], info[2], info[4], info[6]))
     };
     let wanted = (SIGCHLD as i32, 1, pid as i32, 7);
     equal!(call(4 | 0x0100_0000)?, wanted);
