@@ -4,6 +4,7 @@
 //! becomes of QEMU give the terminal back as it was. A copy of what the console printed tells us about a panic.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -27,12 +28,16 @@ pub fn run(machine: &Machine) -> Result<i32> {
     let initramfs = initramfs::write(dir.join("initramfs.cpio"), &[&built.tree, &extra])?;
     let mut arguments = qemu::arguments(machine, &built.kernel, &initramfs)?;
     let log = dir.join("console.log");
-    let console = format!("stdio,id=console,mux=on,signal=off,logfile={}", log.display().to_string().replace(',', ",,"));
+    let console = format!(
+        "stdio,id=console,mux=on,signal=off,logfile={}",
+        log.display().to_string().replace(',', ",,")
+    );
     arguments.extend(["-chardev", &console, "-serial", "chardev:console", "-mon", "console"].map(Into::into));
     progress::step("Booting", format!("{} (Ctrl-A X leaves)", machine.arch));
     if machine.gdb {
         commands::explain_gdb(&built.kernel);
     }
+    terminal.pass_line_feeds();
     let (qemu, _) = Qemu::start(machine.arch, arguments, false)?;
     let status = loop {
         if let Some(status) = qemu.wait(Duration::from_secs(3600)) {
@@ -40,16 +45,16 @@ pub fn run(machine: &Machine) -> Result<i32> {
         }
     };
     terminal.restore();
-    let panicked = report_panic(machine, &fs::read(log).unwrap_or_default());
+    let panicked = report_panic(&built.kernel, &fs::read(log).unwrap_or_default());
     Ok(if panicked || !status.success() { GUEST_FAILED } else { 0 })
 }
 
 /// Shows a panic's addresses by name once more, below what the kernel printed.
-fn report_panic(machine: &Machine, log: &[u8]) -> bool {
+fn report_panic(kernel: &Path, log: &[u8]) -> bool {
     let log = String::from_utf8_lossy(log);
     let Some(start) = log.find("Kernel panic") else { return false };
     let text = log[start..].replace('\r', "");
-    let named = symbols::annotate(machine, &text);
+    let named = symbols::annotate(kernel, &text);
     if named != text {
         eprintln!("{named}");
     }

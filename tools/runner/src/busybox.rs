@@ -50,7 +50,10 @@ mod tests {
     #[test]
     fn names_are_read_up_to_the_first_empty_one() {
         let binary = b"\x7fELF..\0[\0[[\0ash\0cat\0nc.traditional\0\0usage\0";
-        assert_eq!(applet_names(binary), Some(["[", "[[", "ash", "cat", "nc.traditional"].map(String::from).into()));
+        assert_eq!(
+            applet_names(binary),
+            Some(["[", "[[", "ash", "cat", "nc.traditional"].map(String::from).into())
+        );
         assert_eq!(applet_names(b"nothing"), None);
     }
 }

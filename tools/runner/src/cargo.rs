@@ -46,7 +46,8 @@ pub fn has_target(arch: Arch) -> bool {
     let Ok(output) = command.output() else { return false };
     let dir = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    output.status.success() && files.into_iter().any(|f| f.file_name().to_string_lossy().starts_with("libcore-"))
+    output.status.success()
+        && files.into_iter().any(|f| f.file_name().to_string_lossy().starts_with("libcore-"))
 }
 
 /// Builds the kernel; answers its image.
@@ -78,7 +79,9 @@ pub fn programs(arch: Arch, toolchain: Toolchain) -> Result<Vec<Program>> {
 fn user_packages() -> Result<Vec<String>> {
     let dir = places::root().join("user");
     let entries = std::fs::read_dir(&dir).with_context(|| format!("cannot read {}", dir.display()))?;
-    let packages = entries.flatten().filter(|entry| entry.path().join("Cargo.toml").exists());
+    // A package without programs (the runtime, the vDSO) is built as far as others need it.
+    let has_programs = |dir: &Path| dir.join("src/main.rs").exists() || dir.join("src/bin").exists();
+    let packages = entries.flatten().filter(|entry| has_programs(&entry.path()));
     let mut names: Vec<_> = packages.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     Ok(names)
@@ -96,7 +99,8 @@ fn build(arch: Arch, toolchain: Toolchain, dir: &str) -> Command {
     };
     command.arg("build").args(["--target", arch.target(), "--target-dir"]).arg(places::target().join(dir));
     if toolchain == Toolchain::DebianWeb {
-        command.args(["-Zbuild-std=core,alloc,compiler_builtins", "-Zbuild-std-features=compiler-builtins-mem"]);
+        command
+            .args(["-Zbuild-std=core,alloc,compiler_builtins", "-Zbuild-std-features=compiler-builtins-mem"]);
     }
     // The flags of the repository's configuration hold, whatever the person's environment says for the host.
     for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR"] {

@@ -53,7 +53,10 @@ impl Apt {
         let mut errors = Vec::new();
         for mirror in &mirrors {
             for keyring in self.keyrings() {
-                progress::step("Fetching", format!("Debian's package index for {} from {mirror}", self.arch.debian()));
+                progress::step(
+                    "Fetching",
+                    format!("Debian's package index for {} from {mirror}", self.arch.debian()),
+                );
                 self.configure(mirror, &keyring)?;
                 match shell::run_for(self.apt("apt-get").arg("update"), LIMIT) {
                     Ok(()) => return Ok(fs::write(self.dir.join("updated"), mirror)?),
@@ -61,7 +64,11 @@ impl Apt {
                 }
             }
         }
-        bail!("no Debian mirror of this host's apt has {SUITE} for {}:\n{}", self.arch.debian(), errors.join("\n"))
+        bail!(
+            "no Debian mirror of this host's apt has {SUITE} for {}:\n{}",
+            self.arch.debian(),
+            errors.join("\n")
+        )
     }
 
     /// The host's keyring; and, should that be older than the release's keys, the one that the host's own apt offers.
@@ -87,8 +94,11 @@ impl Apt {
         fs::write(self.dir.join("sources.list"), source)?;
         fs::write(self.dir.join("status"), "")?;
         let acquire = shell::output(Command::new("apt-config").arg("dump"))?;
-        let acquire: String =
-            acquire.lines().filter(|line| line.starts_with("Acquire::")).map(|line| format!("{line}\n")).collect();
+        let acquire: String = acquire
+            .lines()
+            .filter(|line| line.starts_with("Acquire::"))
+            .map(|line| format!("{line}\n"))
+            .collect();
         let own = format!(
             r#"APT::Architecture "{arch}";
 APT::Architectures {{ "{arch}"; }};
@@ -150,11 +160,14 @@ Dir::Etc::preferencesparts "/dev/null";
     pub fn linux(&self) -> Result<PathBuf> {
         let to = self.dir.join("unpacked/linux");
         if !to.exists() {
-            let depends =
-                shell::output(self.apt("apt-cache").args(["depends", &format!("linux-image-{}", self.arch.debian())]))?;
+            let depends = shell::output(
+                self.apt("apt-cache").args(["depends", &format!("linux-image-{}", self.arch.debian())]),
+            )?;
             let package = depends
                 .split_whitespace()
-                .find(|word| word.starts_with("linux-image-") && word.contains(char::is_numeric) && word.contains('.'))
+                .find(|word| {
+                    word.starts_with("linux-image-") && word.contains(char::is_numeric) && word.contains('.')
+                })
                 .context("linux-image has no dependency on an image")?;
             let deb = self.download(package)?;
             replace_dir(&to, |fresh| unpack_boot(&deb, fresh))?;

@@ -41,35 +41,35 @@ pub fn run(args: &ExecArgs) -> Result<i32> {
 
 fn command(args: &ExecArgs) -> wire::Command {
     let bytes = |s: &std::ffi::OsString| std::os::unix::ffi::OsStrExt::as_bytes(s.as_os_str()).to_vec();
-    let term = std::env::var("TERM").unwrap_or("linux".into());
-    let env = [PATH.to_owned(), "HOME=/root".to_owned(), "USER=root".to_owned(), format!("TERM={term}")];
     wire::Command {
         once: true,
         log: args.verbose,
         input: true,
         cwd: args.cwd.clone().into_bytes(),
         argv: args.command.iter().map(bytes).collect(),
-        env: env.into_iter().chain(args.env.iter().cloned()).map(String::into_bytes).collect(),
+        env: environment().into_iter().chain(args.env.iter().cloned()).map(String::into_bytes).collect(),
     }
+}
+
+/// What a program's environment is without further wishes.
+pub fn environment() -> [String; 4] {
+    let term = std::env::var("TERM").unwrap_or("linux".into());
+    [PATH.to_owned(), "HOME=/root".to_owned(), "USER=root".to_owned(), format!("TERM={term}")]
 }
 
 /// The console's last words, with names for addresses, then one line about what went wrong.
 fn report(guest: &Guest, error: &anyhow::Error, args: &ExecArgs) {
-    let console = guest.console();
     let shown = match error.downcast_ref() {
         // With --verbose the console was shown as it came.
         _ if args.verbose => String::new(),
-        Some(Failure::Panic(_) | Failure::Boot(_) | Failure::Ended(_) | Failure::Mixed) => last_lines(&console, 200),
-        Some(Failure::Timeout(_)) => last_lines(&console, 20),
+        Some(Failure::Panic(_) | Failure::Boot(_) | Failure::Ended(_) | Failure::Mixed) => {
+            guest.last_words(60)
+        }
+        Some(Failure::Timeout(_)) => guest.last_words(20),
         None => String::new(),
     };
     if !shown.is_empty() {
-        eprintln!("{}", symbols::annotate(&args.machine, &shown));
+        eprintln!("{}", symbols::annotate(guest.kernel(), &shown));
     }
     eprintln!("runner: {error:#}");
-}
-
-fn last_lines(text: &str, count: usize) -> String {
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(count)..].join("\n")
 }

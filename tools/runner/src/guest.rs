@@ -10,6 +10,7 @@
 //! where they are received. Another thread feeds the program's stdin, as far as the agent's credit goes.
 
 use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::ChildStdin;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -50,7 +51,9 @@ impl std::fmt::Display for Failure {
         match self {
             Self::Panic(message) => write!(f, "the guest's kernel panicked: {message}"),
             Self::Boot(limit) => write!(f, "the guest started no program within {} s", limit.as_secs()),
-            Self::Timeout(limit) => write!(f, "the program in the guest did not end within {} s", limit.as_secs_f32()),
+            Self::Timeout(limit) => {
+                write!(f, "the program in the guest did not end within {} s", limit.as_secs_f32())
+            }
             Self::Ended(message) if message.is_empty() => write!(f, "the guest ended before the program"),
             Self::Ended(message) => write!(f, "QEMU ended: {message}"),
             Self::Mixed => write!(f, "a console message fell into the program's output"),
@@ -92,6 +95,7 @@ pub struct Finished {
 
 /// A running guest.
 pub struct Guest {
+    kernel: PathBuf,
     qemu: Qemu,
     events: Receiver<Event>,
     line: Arc<Line>,
@@ -186,16 +190,20 @@ impl Guest {
         let file = places::run_dir()?.join("initramfs.cpio");
         let initramfs = initramfs::write(file, &[&built.tree, &extra])?;
         let mut arguments = qemu::arguments(machine, &built.kernel, &initramfs)?;
-        let console = ["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console", "-monitor", "none"];
+        let console =
+            ["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console", "-monitor", "none"];
         arguments.extend(console.map(Into::into));
         let (qemu, pipes) = Qemu::start(machine.arch, arguments, true)?;
         if machine.gdb {
             commands::explain_gdb(&built.kernel);
         }
-        Self::attach(qemu, pipes, machine.boot_limit(), !first.argv.is_empty())
+        let mut guest = Self::attach(qemu, pipes, built.kernel)?;
+        guest.boot_limit = machine.boot_limit();
+        guest.line.flow().running = !first.argv.is_empty();
+        Ok(guest)
     }
 
-    fn attach(qemu: Qemu, pipes: Pipes, boot_limit: Duration, running: bool) -> Result<Self> {
+    fn attach(qemu: Qemu, pipes: Pipes, kernel: PathBuf) -> Result<Self> {
         let stdout = pipes.stdout.context("no pipe")?;
         let mut stderr = pipes.stderr.context("no pipe")?;
         let (sender, events) = mpsc::sync_channel(64);
@@ -210,8 +218,8 @@ impl Guest {
             }
         });
         let line = Line { stdin: Mutex::new(pipes.stdin), ..Line::default() };
-        line.flow().running = running;
         Ok(Self {
+            kernel,
             qemu,
             events,
             line: Arc::new(line),
@@ -219,7 +227,7 @@ impl Guest {
             text: Vec::new(),
             ready: false,
             started: Instant::now(),
-            boot_limit,
+            boot_limit: Duration::ZERO,
             panicked: None,
         })
     }
@@ -320,7 +328,8 @@ impl Guest {
                 self.line.update(|flow| flow.ready = true);
             }
             Event::Frame(Kind::Credit, payload) => {
-                let bytes = usize::from(u16::from_le_bytes(payload.as_slice().try_into().unwrap_or_default()));
+                let bytes =
+                    usize::from(u16::from_le_bytes(payload.as_slice().try_into().unwrap_or_default()));
                 self.line.update(|flow| flow.under_way = flow.under_way.saturating_sub(bytes));
             }
             Event::Frame(Kind::Ack, _) => {
@@ -345,7 +354,9 @@ impl Guest {
         // A panic arrives in small pieces; the part before the newest ones has been searched, but searching is cheap.
         let tail = &self.text[self.text.len().saturating_sub(64 << 10)..];
         let text = String::from_utf8_lossy(tail);
-        let line = text.lines().find_map(|line| line.split_once(PANIC).map(|(_, message)| message.trim().to_owned()))?;
+        let line = text
+            .lines()
+            .find_map(|line| line.split_once(PANIC).map(|(_, message)| message.trim().to_owned()))?;
         Some(line)
     }
 
@@ -363,9 +374,16 @@ impl Guest {
         }
     }
 
-    /// The console's text so far.
-    pub fn console(&self) -> String {
-        String::from_utf8_lossy(&self.text).into_owned()
+    /// The kernel's image.
+    pub fn kernel(&self) -> &Path {
+        &self.kernel
+    }
+
+    /// The last lines of the console's text so far.
+    pub fn last_words(&self, lines: usize) -> String {
+        let text = String::from_utf8_lossy(&self.text).replace('\r', "");
+        let all: Vec<&str> = text.lines().collect();
+        all[all.len().saturating_sub(lines)..].join("\n")
     }
 
     /// Lets the guest switch itself off; kills it when that takes too long.

@@ -34,14 +34,19 @@ const DEVICES: [(&str, u32, u32, u32); 7] = [
 /// The tree of every run.
 pub fn tree(arch: Arch, own_busybox: Option<&Path>, programs: &[Program]) -> Result<Tree> {
     let mut tree = Tree::default();
-    for dir in ["proc", "sys", "run", "mnt", "etc", "dev/pts", "dev/shm", "usr/local/bin", "usr/lib", "var/log"] {
+    tree.dir(".", 0o755); // the root itself
+    for dir in
+        ["proc", "sys", "run", "mnt", "etc", "dev/pts", "dev/shm", "usr/local/bin", "usr/lib", "var/log"]
+    {
         tree.dir(dir, 0o755);
     }
     tree.dir("root", 0o700);
     tree.dir("tmp", 0o1777);
     DEVICES.iter().for_each(|&(path, mode, major, minor)| tree.char_device(path, mode, major, minor));
     // One directory of programs under all its customary names.
-    for (path, target) in [("sbin", "bin"), ("usr/bin", "../bin"), ("usr/sbin", "../bin"), ("var/run", "../run")] {
+    for (path, target) in
+        [("sbin", "bin"), ("usr/bin", "../bin"), ("usr/sbin", "../bin"), ("var/run", "../run")]
+    {
         tree.symlink(path, target);
     }
     tree.file("etc/passwd", 0o644, PASSWD);
@@ -58,7 +63,8 @@ pub fn tree(arch: Arch, own_busybox: Option<&Path>, programs: &[Program]) -> Res
 /// `/init`; programs of the package `tests` under `/usr/lib/ochre`, where nobody finds them by accident; others in `/bin`.
 fn add_programs(tree: &mut Tree, programs: &[Program]) -> Result<()> {
     for program in programs {
-        let content = fs::read(&program.path).with_context(|| format!("cannot read {}", program.path.display()))?;
+        let content =
+            fs::read(&program.path).with_context(|| format!("cannot read {}", program.path.display()))?;
         let place = match program.package.as_str() {
             "init" => "init".to_owned(),
             "tests" => format!("usr/lib/ochre/{}", program.name),

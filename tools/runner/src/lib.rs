@@ -3,7 +3,7 @@
 //! Problem: a kernel is not started by running its binary. It needs a compiler for a bare target, an emulator,
 //! firmware, a root file system, a console, and somebody who ends all that when it is over.
 //!
-//! Interface: the commands of [`cli`]; for tests, [`guest::Guest`], a booted machine that runs programs.
+//! Interface: the commands of [`cli`]; for tests, [`testing::sh`], which runs scripts in a booted machine.
 //!
 //! Idea, in the order of a run: [`setup`] sees that the host has what is needed ([`debian`] fetches Debian packages
 //! of any architecture without touching the host's), [`cargo`] builds kernel and programs, [`initramfs`] packs them
@@ -32,4 +32,5 @@ pub mod setup;
 pub mod shell;
 pub mod symbols;
 pub mod terminal;
+pub mod testing;
 pub mod tree;

@@ -39,7 +39,9 @@ pub fn has_firmware(arch: Arch) -> bool {
 /// Whether QEMU starts with these arguments. It is stopped at the first instruction and told to quit.
 fn trial(arch: Arch, arguments: &[&str]) -> bool {
     let mut command = Command::new(arch.qemu());
-    command.args(["-S", "-nodefaults", "-no-user-config", "-display", "none", "-monitor", "stdio"]).args(arguments);
+    command
+        .args(["-S", "-nodefaults", "-no-user-config", "-display", "none", "-monitor", "stdio"])
+        .args(arguments);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let Ok(mut child) = command.spawn() else { return false };
     if let Some(mut monitor) = child.stdin.take() {

@@ -2,7 +2,7 @@
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::stdio;
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{OptionalActions, OutputModes, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
 
 use crate::cleanup;
 
@@ -28,6 +28,15 @@ impl Terminal {
         let copy = terminal.clone();
         cleanup::at_exit(move || copy.restore());
         terminal
+    }
+
+    /// Stops the terminal from adding a carriage return to a line feed: the guest's terminal does that, when it
+    /// should. (QEMU switches the rest to raw, and leaves this.)
+    pub fn pass_line_feeds(&self) {
+        if let Some(mut attributes) = self.attributes.clone() {
+            attributes.output_modes.remove(OutputModes::ONLCR);
+            let _ = tcsetattr(stdio::stdin(), OptionalActions::Drain, &attributes);
+        }
     }
 
     /// Back to the noted state. What is not a terminal has none.

@@ -75,7 +75,7 @@ impl Tree {
 fn write_node(at: &Path, node: &Node) -> std::io::Result<()> {
     match node {
         Node::Dir { mode } => {
-            fs::create_dir(at)?;
+            fs::create_dir_all(at)?; // "." is there
             fs::set_permissions(at, fs::Permissions::from_mode(*mode))
         }
         Node::File { mode, content } => {

@@ -25,12 +25,13 @@ pub fn set_attributes(fd: Fd, attributes: &Termios) -> Result<()> {
     unsafe { syscall!(__NR_ioctl, fd, TCSETS, &raw const *attributes) }.map(drop)
 }
 
-/// As `cfmakeraw(3)`, with one byte enough for a read.
+/// As `cfmakeraw(3)`, with one byte enough for a read, at 115200 baud: an emulated UART, too, holds back a
+/// character's time what does not fill its queue.
 pub fn make_raw(attributes: &mut Termios) {
     attributes.c_iflag &= !(IGNBRK | BRKINT | PARMRK | ISTRIP | INLCR | IGNCR | ICRNL | IXON);
     attributes.c_oflag &= !OPOST;
     attributes.c_lflag &= !(ECHO | ECHONL | ICANON | ISIG | IEXTEN);
-    attributes.c_cflag = attributes.c_cflag & !(CSIZE | PARENB) | CS8;
+    attributes.c_cflag = attributes.c_cflag & !(CSIZE | PARENB | CBAUD) | CS8 | B115200;
     attributes.c_cc[VMIN as usize] = 1;
     attributes.c_cc[VTIME as usize] = 0;
 }
