@@ -150,22 +150,36 @@ impl AddressSpace {
             with_tables(&self.table, va, |table| table.map_zero(va as usize, flags))?;
             return Ok(());
         }
-        let folio = Folio::alloc(0, AllocFlags::USER | AllocFlags::ZERO)?;
-        self.map_private(area, va, &folio, || true)
+        loop {
+            let folio = Folio::alloc(0, AllocFlags::USER | AllocFlags::ZERO)?;
+            if self.map_private(area, va, folio, || true)? {
+                return Ok(());
+            }
+        }
     }
 
     /// Puts a new private page at `va`, writable, unless another thread was faster or it is not `valid`
-    /// any more (asked under the table's lock).
-    fn map_private(&self, area: &Area, va: u64, folio: &Folio, valid: impl Fn() -> bool) -> Result<()> {
+    /// any more (asked under the table's lock). False when table pages were missing: they are there now,
+    /// the folio is gone, and the caller makes it again. That is rare enough for handing the folio over.
+    fn map_private(&self, area: &Area, va: u64, folio: Folio, valid: impl Fn() -> bool) -> Result<bool> {
         let flags = area.pte | WRITTEN | PteFlags::SOFT;
         area.note_private();
-        let mapped = with_tables(&self.table, va, |table| {
-            if valid() { table.map(va as usize, folio, 0, flags) } else { Ok(None) }
-        })?;
-        if mapped.is_some() {
-            self.rss.add_anon(1);
+        let mut table = self.table.lock();
+        if !valid() {
+            return Ok(true);
         }
-        Ok(())
+        let mapped = table.map_owned(va as usize, folio, 0, flags);
+        drop(table);
+        match mapped {
+            Ok(new) => {
+                self.rss.add_anon(i64::from(new.is_some()));
+                Ok(true)
+            }
+            Err(OutOfMemory) => {
+                self.table.prepare(va as usize)?;
+                Ok(false)
+            }
+        }
     }
 
     fn fault_file(&self, vma: &Vma<Area>, file: &FileBacking, va: u64, access: Access) -> Result<Fault> {
@@ -254,16 +268,21 @@ impl AddressSpace {
 
     /// A private copy of a file page that was not mapped.
     fn fault_file_private_write(&self, vma: &Vma<Area>, mapping: &Mapping, va: u64) -> Result<Fault> {
-        let generation = mapping.generation();
-        let (cached, read) = mapping.folio_for_fault(page_index(vma, va))?;
-        let copy = Folio::alloc(0, AllocFlags::USER)?;
-        copy.copy_from(&cached);
-        if read {
-            stats::count_major();
+        let mut class = Fault::Minor;
+        loop {
+            let generation = mapping.generation();
+            let (cached, read) = mapping.folio_for_fault(page_index(vma, va))?;
+            if read {
+                class = Fault::Major;
+                stats::count_major();
+            }
+            let copy = Folio::alloc(0, AllocFlags::USER)?;
+            copy.copy_from(&cached);
+            // Truncated meanwhile: nothing is mapped, and the access faults again to learn the truth.
+            if self.map_private(&vma.data, va, copy, || mapping.generation() == generation)? {
+                return Ok(class);
+            }
         }
-        // Truncated meanwhile: nothing is mapped, and the access faults again to learn the truth.
-        self.map_private(&vma.data, va, &copy, || mapping.generation() == generation)?;
-        Ok(if read { Fault::Major } else { Fault::Minor })
     }
 
     fn fault_special(&self, vma: &Vma<Area>, special: &Special, va: u64) -> Result<()> {
@@ -306,7 +325,7 @@ impl AddressSpace {
     /// The first write after reads of untouched memory.
     fn replace_zero_page(&self, area: &Area, va: u64, seen: PageEntry) -> Result<Fault> {
         let new = Folio::alloc(0, AllocFlags::USER | AllocFlags::ZERO)?;
-        if self.replace_private(area, va, seen, &new) {
+        if self.replace_private(area, va, seen, new)? {
             self.rss.add_anon(1);
         }
         Ok(Fault::Minor)
@@ -315,8 +334,8 @@ impl AddressSpace {
     fn copy_on_write(&self, vma: &Vma<Area>, va: u64, seen: PageEntry, old: &Folio) -> Result<Fault> {
         let page = ((seen.phys.0 - old.phys().0) >> PAGE_SHIFT) as usize;
         let new = Folio::alloc(0, AllocFlags::USER)?;
-        copy_page(&new, old, page);
-        if self.replace_private(&vma.data, va, seen, &new) && !seen.flags.contains(PteFlags::SOFT) {
+        new.copy_pages_from(0, old, page, 1);
+        if self.replace_private(&vma.data, va, seen, new)? && !seen.flags.contains(PteFlags::SOFT) {
             // A page of the file became a private one.
             self.rss.add(AddressSpace::resident_kind(&vma.data), -1);
             self.rss.add_anon(1);
@@ -325,15 +344,15 @@ impl AddressSpace {
     }
 
     /// Puts `new` in the place of the page that was seen; false if that is not there any more.
-    fn replace_private(&self, area: &Area, va: u64, seen: PageEntry, new: &Folio) -> bool {
+    fn replace_private(&self, area: &Area, va: u64, seen: PageEntry, new: Folio) -> Result<bool> {
         area.note_private();
         let mut table = self.table.lock();
         match table.get(va as usize) {
             Entry::Page(now) if now.phys == seen.phys && !now.flags.contains(PteFlags::WRITE) => {
-                table.replace(va as usize, new, 0, area.pte | WRITTEN | PteFlags::SOFT);
-                true
+                table.replace_owned(va as usize, new, 0, area.pte | WRITTEN | PteFlags::SOFT)?;
+                Ok(true)
             }
-            _ => false,
+            _ => Ok(false),
         }
     }
 
@@ -424,18 +443,6 @@ fn around(vma: &Vma<Area>, va: u64) -> Range<u64> {
     let bytes = FAULT_AROUND_PAGES * PAGE;
     let start = va & !(bytes - 1);
     start.max(vma.start)..(start + bytes).min(vma.end)
-}
-
-fn copy_page(new: &Folio, old: &Folio, page: usize) {
-    if old.order() == 0 {
-        new.copy_from(old);
-        return;
-    }
-    let mut buffer = [0; 256];
-    for offset in (0..arch::PAGE_SIZE).step_by(buffer.len()) {
-        old.read(page * arch::PAGE_SIZE + offset, &mut buffer);
-        new.write(offset, &buffer);
-    }
 }
 
 /// Runs `action` under the table's lock; when it lacks table pages, gets them without the lock and

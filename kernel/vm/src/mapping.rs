@@ -172,7 +172,7 @@ impl Mapping {
                 folio.set_referenced();
                 sink(&folio)
             }
-            None if self.is_memory() => sink(mem::zero_folio()),
+            None if self.is_memory() => sink(&mem::zero_folio().ok_or(Errno::ENOMEM)?),
             None => sink(&self.fill(index)?.0),
         }
     }
@@ -428,8 +428,7 @@ impl Mapping {
 
     /// A folio was written through a shared mapping.
     pub(crate) fn note_dirty(&self, folio: &Folio) {
-        if !folio.dirty() {
-            folio.set_dirty();
+        if !folio.set_dirty() {
             self.ops.written_by_mapping();
         }
     }

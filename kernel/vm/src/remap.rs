@@ -20,7 +20,7 @@ use abi::mm::{MapFlags, RemapFlags};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
-use mem::{Entry, OutOfMemory, UserTable};
+use mem::{OutOfMemory, UserTable};
 
 /// The arguments of mremap.
 #[derive(Debug, Clone, Copy)]
@@ -244,29 +244,11 @@ fn move_pages(table: &UserTable, from: Range<u64>, to: u64) -> core::result::Res
 }
 
 fn move_step(table: &UserTable, from: Range<u64>, to: u64) -> core::result::Result<(), OutOfMemory> {
-    let last = to + (from.end - from.start) - PAGE;
+    let len = from.end - from.start;
+    // A step lies in one table page at the old place, and in at most two at the new one.
     table.prepare(to as usize)?;
-    table.prepare(last as usize)?;
-    let mut guard = table.lock();
-    for va in (from.start..from.end).step_by(PAGE as usize) {
-        let new = (to + (va - from.start)) as usize;
-        match guard.get(va as usize) {
-            Entry::None => continue,
-            Entry::Soft(value) => {
-                guard.map_soft(new, value)?;
-            }
-            Entry::Page(page) if UserTable::is_zero_page(page.phys) => {
-                guard.map_zero(new, page.flags)?;
-            }
-            Entry::Page(page) => {
-                let Some(folio) = guard.folio(va as usize) else { continue };
-                let index = ((page.phys.0 - folio.phys().0) >> PAGE_SHIFT) as usize;
-                guard.map(new, &folio, index, page.flags)?;
-            }
-        }
-        guard.unmap(va as usize..va as usize + PAGE as usize);
-    }
-    Ok(())
+    table.prepare((to + len - PAGE) as usize)?;
+    table.lock().move_range(from.start as usize, to as usize, len as usize).map(|_| ())
 }
 
 impl Areas {

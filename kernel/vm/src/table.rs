@@ -4,7 +4,7 @@ use crate::account::PageCounts;
 use crate::{PAGE, page_down};
 use arch::paging::PteFlags;
 use core::ops::Range;
-use mem::{Entry, Folio, OutOfMemory, TableGuard, UserTable};
+use mem::{Entry, Folio, OutOfMemory, PageEntry, TableGuard, UserTable};
 
 /// Bytes of one step of a long walk under the table's spin lock: 512 pages, so that other threads'
 /// faults and this CPU's switches wait no longer than that.
@@ -36,16 +36,21 @@ pub(crate) fn entries(table: &UserTable, range: &Range<u64>) -> usize {
     found
 }
 
-/// Counts the pages of `range` by kind: private ones by the software bit, the zero page not at all.
-pub(crate) fn count(table: &TableGuard<'_>, range: &Range<u64>) -> PageCounts {
+/// Counts an entry's page: private ones by the software bit, the zero page not at all.
+fn tally(counts: &mut PageCounts, page: &PageEntry) {
+    if page.flags.contains(PteFlags::SOFT) {
+        counts.private += 1;
+    } else if !UserTable::is_zero_page(page.phys) {
+        counts.file += 1;
+    }
+}
+
+/// Counts the pages of `range` by kind.
+fn count(table: &TableGuard<'_>, range: &Range<u64>) -> PageCounts {
     let mut counts = PageCounts::default();
     table.for_each(native(range), |_, entry| {
         if let Entry::Page(page) = entry {
-            if page.flags.contains(PteFlags::SOFT) {
-                counts.private += 1;
-            } else if !UserTable::is_zero_page(page.phys) {
-                counts.file += 1;
-            }
+            tally(&mut counts, &page);
         }
     });
     counts
@@ -53,16 +58,16 @@ pub(crate) fn count(table: &TableGuard<'_>, range: &Range<u64>) -> PageCounts {
 
 /// Removes all pages of `range`, in steps, and says what they were.
 pub(crate) fn remove(table: &UserTable, range: Range<u64>) -> PageCounts {
-    let mut total = PageCounts::default();
+    let mut counts = PageCounts::default();
     in_steps(range, |step| {
-        let mut guard = table.lock();
-        let counts = count(&guard, &step);
-        let removed = guard.unmap(native(&step));
-        total.private += counts.private;
-        total.file += counts.file;
+        let mut removed = 0;
+        table.lock().unmap_with(native(&step), |_, page| {
+            removed += 1;
+            tally(&mut counts, &page);
+        });
         removed
     });
-    total
+    counts
 }
 
 /// Removes all pages of `range` without counting: the end of a space.

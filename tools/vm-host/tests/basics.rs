@@ -203,7 +203,10 @@ fn brk_grows_shrinks_and_refuses() {
     assert_eq!(space.brk(start + 15 * PAGE, &Unlimited), start + 15 * PAGE);
     let mut text = String::new();
     space.write_maps(&mut text).expect("maps");
-    assert!(text.contains("00400000-0040f000 rw-p 00000000 00:00 0                                  [heap]\n"), "{text}");
+    assert!(
+        text.contains("00400000-0040f000 rw-p 00000000 00:00 0                                  [heap]\n"),
+        "{text}"
+    );
 }
 
 #[test]

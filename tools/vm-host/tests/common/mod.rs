@@ -8,7 +8,10 @@ use mem::{Entry, UserTable};
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
-use vm::{AddressSpace, CacheKind, Fault, FaultError, Limits, MapRequest, MapSource, Mapping, MappingOps, Unlimited, VmFile};
+use vm::{
+    AddressSpace, CacheKind, Fault, FaultError, Limits, MapRequest, MapSource, Mapping, MappingOps,
+    Unlimited, VmFile,
+};
 
 pub const PAGE: usize = PAGE_SIZE;
 pub const RW: Prot = Prot::READ.union(Prot::WRITE);

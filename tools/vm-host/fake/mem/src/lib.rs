@@ -84,7 +84,7 @@ pub struct Folio(Arc<Inner>);
 static NEXT_PHYS: AtomicU64 = AtomicU64::new(0x8000_0000);
 
 impl Folio {
-    pub fn alloc(order: usize, flags: AllocFlags) -> Result<Folio, OutOfMemory> {
+    pub fn alloc(order: u8, flags: AllocFlags) -> Result<Folio, OutOfMemory> {
         spend()?;
         let fill = if flags.contains(AllocFlags::ZERO) { 0 } else { 0xaa };
         let bytes = PAGE_SIZE << order;
@@ -97,10 +97,6 @@ impl Folio {
             uptodate: AtomicBool::new(false),
             referenced: AtomicBool::new(false),
         })))
-    }
-
-    pub fn order(&self) -> usize {
-        0
     }
 
     pub fn phys(&self) -> PhysAddr {
@@ -120,6 +116,11 @@ impl Folio {
         *self.0.bytes.lock().expect("bytes") = bytes;
     }
 
+    pub fn copy_pages_from(&self, page: usize, from: &Folio, from_page: usize, count: usize) {
+        assert_eq!((page, from_page, count), (0, 0, 1));
+        self.copy_from(from);
+    }
+
     pub fn read(&self, offset: usize, out: &mut [u8]) {
         out.copy_from_slice(&self.0.bytes.lock().expect("bytes")[offset..offset + out.len()]);
     }
@@ -132,16 +133,16 @@ impl Folio {
         self.0.dirty.load(SeqCst)
     }
 
-    pub fn set_dirty(&self) {
-        self.0.dirty.store(true, SeqCst);
+    pub fn set_dirty(&self) -> bool {
+        self.0.dirty.swap(true, SeqCst)
     }
 
     pub fn referenced(&self) -> bool {
         self.0.referenced.load(SeqCst)
     }
 
-    pub fn set_referenced(&self) {
-        self.0.referenced.store(true, SeqCst);
+    pub fn set_referenced(&self) -> bool {
+        self.0.referenced.swap(true, SeqCst)
     }
 
     pub fn set_uptodate(&self) {
@@ -154,9 +155,9 @@ impl Folio {
 }
 
 /// The shared zero page.
-pub fn zero_folio() -> &'static Folio {
+pub fn zero_folio() -> Option<Folio> {
     static ZERO: OnceLock<Folio> = OnceLock::new();
-    ZERO.get_or_init(|| {
+    let folio = ZERO.get_or_init(|| {
         let bytes = Mutex::new(vec![0; PAGE_SIZE]);
         Folio(Arc::new(Inner {
             phys: 0x1000,
@@ -166,7 +167,8 @@ pub fn zero_folio() -> &'static Folio {
             uptodate: AtomicBool::new(true),
             referenced: AtomicBool::new(false),
         }))
-    })
+    });
+    Some(folio.clone())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -244,7 +246,13 @@ impl UserTable {
         self.tables.lock().tables.len() * PAGE_SIZE
     }
 
-    pub fn clone_cow(&self, child: &UserTable, range: Range<usize>, share: bool) -> Result<(), OutOfMemory> {
+    pub fn clone_cow(
+        &self,
+        child: &UserTable,
+        range: Range<usize>,
+        share: bool,
+    ) -> Result<usize, OutOfMemory> {
+        let mut copied = 0;
         let mut from = self.tables.lock();
         let mut to = child.tables.lock_nested();
         for (&va, slot) in from.entries.range_mut(range) {
@@ -265,8 +273,9 @@ impl UserTable {
                 }
             };
             to.entries.insert(va, copy);
+            copied += 1;
         }
-        Ok(())
+        Ok(copied)
     }
 }
 
@@ -326,11 +335,28 @@ impl TableGuard<'_> {
         self.put(va, Slot::Soft(value))
     }
 
-    pub fn replace(&mut self, va: usize, folio: &Folio, _page: usize, flags: PteFlags) {
+    pub fn map_owned(
+        &mut self,
+        va: usize,
+        folio: Folio,
+        page: usize,
+        flags: PteFlags,
+    ) -> Result<Option<()>, OutOfMemory> {
+        self.map(va, &folio, page, flags)
+    }
+
+    pub fn replace_owned(
+        &mut self,
+        va: usize,
+        folio: Folio,
+        _page: usize,
+        flags: PteFlags,
+    ) -> Result<(), OutOfMemory> {
         check(va);
         assert!(self.tables.entries.contains_key(&va));
         folio.0.maps.fetch_add(1, SeqCst);
-        self.tables.entries.insert(va, Slot::Page(Some(folio.clone()), flags));
+        self.tables.entries.insert(va, Slot::Page(Some(folio), flags));
+        Ok(())
     }
 
     pub fn set_flags(&mut self, va: usize, new: PteFlags) {
@@ -349,11 +375,30 @@ impl TableGuard<'_> {
     }
 
     pub fn unmap(&mut self, range: Range<usize>) -> usize {
+        let mut count = 0;
+        self.unmap_with(range, |_, _| count += 1);
+        count
+    }
+
+    pub fn unmap_with(&mut self, range: Range<usize>, mut removed: impl FnMut(usize, PageEntry)) {
         let found: Vec<usize> = self.tables.entries.range(range).map(|(&va, _)| va).collect();
-        for va in &found {
-            self.tables.entries.remove(va);
+        for va in found {
+            if let Entry::Page(page) = self.get(va) {
+                removed(va, page);
+            }
+            self.tables.entries.remove(&va);
         }
-        found.len()
+    }
+
+    pub fn move_range(&mut self, from: usize, to: usize, len: usize) -> Result<usize, OutOfMemory> {
+        let found: Vec<usize> = self.tables.entries.range(from..from + len).map(|(&va, _)| va).collect();
+        for va in &found {
+            self.tables.need_table(to + (va - from))?;
+            if let Some(slot) = self.tables.entries.remove(va) {
+                assert!(self.tables.entries.insert(to + (va - from), slot).is_none());
+            }
+        }
+        Ok(found.len())
     }
 
     pub fn for_each(&self, range: Range<usize>, mut visit: impl FnMut(usize, Entry)) {
