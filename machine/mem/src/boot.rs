@@ -30,10 +30,6 @@ pub fn init(info: &BootInfo) {
         return;
     }
     set_up(info).expect("not enough memory to start");
-    init_cpu();
-    folio::init_zero_page();
-    let managed = crate::stats().total_pages;
-    stack::init(managed).expect("not enough memory to start");
 }
 
 /// Activates the final kernel table and the per-CPU caches on the CPU that calls it; on CPU 0 after `init`.
@@ -52,7 +48,10 @@ fn set_up(info: &BootInfo) -> Result<(), OutOfMemory> {
     let zones = [part(&usable, 0, LOW_END), part(&usable, LOW_END, DIRECT_MAP_SIZE as u64)];
     make_metadata(&zones, &mut free)?;
     fill_zones(&zones, &free);
-    kernel_table::init(info, &ram(info))
+    kernel_table::init(info, &ram(info))?;
+    init_cpu();
+    folio::init_zero_page()?;
+    stack::init(crate::stats().total_pages)
 }
 
 fn down(addr: u64) -> u64 {

@@ -4,13 +4,14 @@
 //! entries that map any of its pages, and one set of flags. The handle is a frame number, four bytes
 //! and never zero, so that a page cache's tree stores it twice as densely as a pointer.
 
-use crate::frame::{Kind, Pfn, flag, frame, head_of, link_tails, pfn_of, phys_of, virt_of};
+use crate::frame::{Kind, Pfn, flag, frame, head_of, link_tails, phys_of, virt_of};
 use crate::user::Pod;
 use crate::{AllocFlags, OutOfMemory, bytes, pages, user};
 use arch::{Fault, PAGE_SHIFT, PAGE_SIZE, PhysAddr};
 use core::fmt;
 use core::num::NonZeroU32;
 use core::sync::atomic::{AtomicU32, Ordering};
+use sync::Once;
 
 /// An owned reference to a folio.
 ///
@@ -19,7 +20,8 @@ use core::sync::atomic::{AtomicU32, Ordering};
 #[repr(transparent)]
 pub struct Folio(NonZeroU32);
 
-/// The shared page of zeroes.
+static ZERO: Once<Folio> = Once::new();
+/// The frame of `ZERO`, for comparing.
 static ZERO_PFN: AtomicU32 = AtomicU32::new(0);
 
 impl Folio {
@@ -289,11 +291,11 @@ impl fmt::Debug for Folio {
 }
 
 /// Makes the shared zero page. Once, at boot.
-pub(crate) fn init_zero_page() {
-    if let Ok(folio) = Folio::alloc(0, AllocFlags::KERNEL | AllocFlags::ZERO) {
-        ZERO_PFN.store(folio.pfn(), Ordering::Relaxed);
-        core::mem::forget(folio); // its one reference is never given back
-    }
+pub(crate) fn init_zero_page() -> Result<(), OutOfMemory> {
+    let folio = Folio::alloc(0, AllocFlags::KERNEL | AllocFlags::ZERO)?;
+    ZERO_PFN.store(folio.pfn(), Ordering::Relaxed);
+    let _ = ZERO.set(folio);
+    Ok(())
 }
 
 /// The physical address of the shared zero page.
@@ -301,12 +303,12 @@ pub fn zero_page() -> PhysAddr {
     PhysAddr(u64::from(ZERO_PFN.load(Ordering::Relaxed)) << PAGE_SHIFT)
 }
 
+/// The shared page of zeroes, which nobody may write.
+pub fn zero_folio() -> &'static Folio {
+    ZERO.get_expect()
+}
+
 #[inline]
 pub(crate) fn is_zero_pfn(pfn: Pfn) -> bool {
     pfn == ZERO_PFN.load(Ordering::Relaxed)
-}
-
-/// A counted reference to the shared zero page.
-pub fn zero_folio() -> Option<Folio> {
-    Folio::reference_at(pfn_of(zero_page()))
 }

@@ -505,46 +505,29 @@ impl TableGuard<'_> {
         Ok(Some(()))
     }
 
-    /// Maps page `page` of `folio` at `va` in place of whatever is there (copy-on-write). The old page's
-    /// reference is dropped after the flush.
-    pub fn replace(
-        &mut self,
-        va: usize,
-        folio: &Folio,
-        page: usize,
-        flags: PteFlags,
-    ) -> Result<(), OutOfMemory> {
-        self.remove(va);
-        self.map(va, folio, page, flags)?;
-        Ok(())
+    /// Maps page `page` of `folio` at `va` in place of what is there (copy-on-write); false, and nothing
+    /// changes, if nothing is. The old page's reference is dropped after the flush.
+    pub fn replace(&mut self, va: usize, folio: &Folio, page: usize, flags: PteFlags) -> bool {
+        self.replace_owned(va, folio.clone(), page, flags)
     }
 
     /// As [`TableGuard::replace`], handing over the caller's reference.
-    pub fn replace_owned(
-        &mut self,
-        va: usize,
-        folio: Folio,
-        page: usize,
-        flags: PteFlags,
-    ) -> Result<(), OutOfMemory> {
-        self.remove(va);
-        self.map_owned(va, folio, page, flags)?;
-        Ok(())
-    }
-
-    /// Empties the entry at `va`, keeping its table; returns what it held.
-    fn remove(&mut self, va: usize) -> Entry {
-        let Some(table) = self.leaf(va) else { return Entry::None };
-        let i = index(va, 0);
-        if is_empty(table.get(i)) {
-            return Entry::None;
-        }
-        self.take(table, i, va).into()
+    pub fn replace_owned(&mut self, va: usize, folio: Folio, page: usize, flags: PteFlags) -> bool {
+        debug_assert!(page < folio.pages());
+        let Some(table) = self.leaf(va).filter(|table| !is_empty(table.get(index(va, 0)))) else {
+            return false;
+        };
+        self.take(table, index(va, 0), va);
+        folio.add_map();
+        let pfn = folio.into_entry(page);
+        table.fill(index(va, 0), Pte::leaf(phys_of(pfn), flags | PteFlags::USER, 0));
+        true
     }
 
     fn take(&mut self, table: Table, i: usize, va: usize) -> Pte {
         let old = table.take(i);
         if old.is_present() {
+            // An entry that was never used is in no TLB.
             if old.flags().contains(PteFlags::ACCESSED) {
                 self.batch.flush_page(va);
             }
