@@ -91,6 +91,8 @@ levels! {
     PageTable 160;
     /// Device and driver tables.
     DeviceTable 170;
+    /// A terminal's line discipline and job control. Output goes out under it.
+    TerminalLine 180;
     /// Anything short that takes no other lock of this range.
     Leaf 190;
 
