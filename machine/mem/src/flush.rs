@@ -87,7 +87,16 @@ impl Batch {
     }
 
     /// Flushes, on every CPU that may have cached something, and gives back what was collected.
+    #[inline]
     pub(crate) fn finish(&mut self, table: &UserTable) {
+        // Most faults leave nothing to do. `more` is filled after `first` only.
+        if self.start < self.end || self.count > 0 {
+            self.carry_out(table);
+        }
+    }
+
+    #[inline(never)]
+    fn carry_out(&mut self, table: &UserTable) {
         if self.start < self.end {
             table.flush(self.start, self.end);
             (self.start, self.end) = (usize::MAX, 0);

@@ -11,7 +11,7 @@ use arch::mmu::{self, Pte};
 use arch::paging::PteFlags;
 use arch::{BootInfo, PAGE_SIZE, PhysAddr, VirtAddr};
 use buddy::Ranges;
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicUsize, Ordering};
 use sync::{SpinLock, levels};
 
 /// Frames of the kernel's own tables.
@@ -68,6 +68,7 @@ pub(crate) fn init<const N: usize>(info: &BootInfo, ram: &Ranges<N>) -> Result<(
     for va in (VMALLOC_BASE..VMALLOC_BASE + VMALLOC_SIZE).step_by(span(root_level())) {
         root.descend_making(va, root_level(), root_level() - 1, BOOT, &TABLES)?;
     }
+    note_shared(root);
     ROOT.store(root.0, Ordering::Release);
     activate();
     Ok(())
@@ -165,13 +166,23 @@ fn map(root: Table, va: usize, phys: PhysAddr, len: usize, flags: PteFlags) -> R
     Ok(())
 }
 
+/// The entries of the root that are in use, by index: few, so that a new root need not copy all 256.
+static SHARED: [AtomicU16; ENTRIES / 2] = [const { AtomicU16::new(0) }; ENTRIES / 2];
+static SHARED_COUNT: AtomicUsize = AtomicUsize::new(0);
+
+fn note_shared(root: Table) {
+    let used = (ENTRIES / 2..ENTRIES).filter(|&i| root.get(i).is_present());
+    for (slot, i) in SHARED.iter().zip(used) {
+        slot.store(i as u16, Ordering::Relaxed);
+        SHARED_COUNT.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// Copies the kernel's half into a new user root.
 pub(crate) fn share_with(user_root: Table) {
-    for i in ENTRIES / 2..ENTRIES {
-        let pte = root().get(i);
-        if pte.is_present() {
-            user_root.put(i, pte);
-        }
+    for i in &SHARED[..SHARED_COUNT.load(Ordering::Relaxed)] {
+        let i = usize::from(i.load(Ordering::Relaxed));
+        user_root.put(i, root().get(i));
     }
 }
 

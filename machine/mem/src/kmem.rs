@@ -18,6 +18,7 @@ impl<T> KmemCache<T> {
     pub const fn new(name: &'static str) -> KmemCache<T> {
         let size = if size_of::<T>() < size_of::<usize>() { size_of::<usize>() } else { size_of::<T>() };
         let align = if align_of::<T>() < size_of::<usize>() { size_of::<usize>() } else { align_of::<T>() };
+        assert!(size <= 16 << 10 && align <= arch::PAGE_SIZE, "too large for a slab");
         KmemCache { cache: Cache::new(name, size, align), _type: PhantomData }
     }
 

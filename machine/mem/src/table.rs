@@ -486,7 +486,7 @@ impl TableGuard<'_> {
         if !is_empty(table.get(index(va, 0))) {
             return Ok(None);
         }
-        let flags = flags - PteFlags::WRITE | PteFlags::USER;
+        let flags = (flags - PteFlags::WRITE) | PteFlags::USER;
         table.fill(index(va, 0), Pte::leaf(zero_page(), flags, 0));
         Ok(Some(()))
     }
@@ -577,7 +577,7 @@ impl TableGuard<'_> {
             if before != wanted {
                 // Hardware may set accessed and dirty meanwhile: they stay unless `change` cleared them.
                 let (set, cleared) = (wanted - before, before - wanted);
-                change_flags(leaf, i, |now| now - cleared | set);
+                change_flags(leaf, i, |now| (now - cleared) | set);
                 batch.flush_page(va);
             }
         });
