@@ -33,6 +33,14 @@ impl Arch {
         }
     }
 
+    /// The code model of position-independent code.
+    pub fn pic_code_model(self) -> &'static str {
+        match self {
+            Self::Riscv64 => "medium",
+            Self::X86_64 => "small",
+        }
+    }
+
     /// The emulator.
     pub fn qemu(self) -> &'static str {
         match self {

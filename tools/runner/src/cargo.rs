@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::arch::Arch;
-use crate::{places, progress};
+use crate::{places, progress, shell};
 
 /// Which compiler builds for the bare targets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,8 +52,14 @@ pub fn has_target(arch: Arch) -> bool {
 
 /// Builds the kernel; answers its image.
 pub fn kernel(arch: Arch, toolchain: Toolchain, debug: bool) -> Result<PathBuf> {
-    let mut build = build(arch, toolchain, "kernel");
-    build.args(["-p", "boot", "--bin", "ochre"]);
+    kernel_in(&places::target(), arch, toolchain, debug)
+}
+
+/// Builds the kernel in directories of `target`.
+pub fn kernel_in(target: &Path, arch: Arch, toolchain: Toolchain, debug: bool) -> Result<PathBuf> {
+    let vdso = vdso(target, arch, toolchain)?;
+    let mut build = build("build", arch, toolchain, &target.join("kernel"));
+    build.args(["-p", "boot", "--bin", "ochre"]).env("OCHRE_VDSO", vdso);
     if !debug {
         build.arg("--release");
     }
@@ -64,7 +70,7 @@ pub fn kernel(arch: Arch, toolchain: Toolchain, debug: bool) -> Result<PathBuf> 
 
 /// Builds the programs in `user/`.
 pub fn programs(arch: Arch, toolchain: Toolchain) -> Result<Vec<Program>> {
-    let mut build = build(arch, toolchain, "user");
+    let mut build = build("build", arch, toolchain, &places::target().join("user"));
     build.arg("--release").args(["--config", "profile.release.strip=true"]);
     // Fixed addresses, so that no program has to relocate itself. The code model stays the target's own, as
     // in the precompiled libraries: addresses below 2 GiB satisfy x86-64's "kernel" model, too.
@@ -73,6 +79,69 @@ pub fn programs(arch: Arch, toolchain: Toolchain) -> Result<Vec<Program>> {
         build.args(["-p", &package]);
     }
     run(build, &format!("programs for {arch}"))
+}
+
+/// Builds the vDSO: a shared object, which Rust's bare targets do not make, so the linker is called here.
+fn vdso(target: &Path, arch: Arch, toolchain: Toolchain) -> Result<PathBuf> {
+    let source = places::root().join("user/vdso");
+    let dir = target.join("user").join(arch.target());
+    let (object, image) = (dir.join("vdso.o"), dir.join("vdso.so"));
+    let mut build = build("rustc", arch, toolchain, &target.join("user"));
+    // Link-time optimisation of the release profile would leave bitcode in place of code.
+    build.args(["-p", "vdso", "--lib", "--release", "--config", "profile.release.lto=false"]);
+    build.args(["--config", "profile.release.debug=false", "--config", "profile.release.codegen-units=1"]);
+    build.arg("--").arg(format!("--emit=obj={}", object.display()));
+    build.env(
+        "CARGO_ENCODED_RUSTFLAGS",
+        "-Crelocation-model=pic\x1f-Ccode-model=".to_owned() + arch.pic_code_model(),
+    );
+    run(build, &format!("the vDSO for {arch}"))?;
+    let (linker, flavor) = linker()?;
+    let mut link = Command::new(linker);
+    link.args(flavor).args([
+        "-shared",
+        "-Bsymbolic",
+        "--no-undefined",
+        "--hash-style=both",
+        "--eh-frame-hdr",
+    ]);
+    link.args([
+        "-soname",
+        "linux-vdso.so.1",
+        "-z",
+        "max-page-size=4096",
+        "--build-id=none",
+        "--gc-sections",
+        "-s",
+    ]);
+    link.arg("-T").arg(source.join("vdso.ld"));
+    link.arg("--version-script").arg(source.join(format!("vdso-{arch}.map")));
+    // Under another name first, and only when it differs: the kernel is built again when the file is newer.
+    let fresh = dir.join(format!("vdso.{}.new", std::process::id()));
+    shell::output(link.arg("-o").arg(&fresh).arg(&object)).context("cannot link the vDSO")?;
+    if std::fs::read(&fresh)? == std::fs::read(&image).unwrap_or_default() {
+        std::fs::remove_file(&fresh)?;
+    } else {
+        std::fs::rename(&fresh, &image)?;
+    }
+    Ok(image)
+}
+
+/// LLVM's linker, and the arguments that make it behave as Unix linkers do: Rust's own, else the host's.
+fn linker() -> Result<(PathBuf, &'static [&'static str])> {
+    let sysroot =
+        shell::output(Command::new(rustc()).args(["--print", "sysroot"]).current_dir(places::root()))?;
+    let version = shell::output(Command::new(rustc()).arg("-vV").current_dir(places::root()))?;
+    let host = version
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .context("rustc does not name its host")?;
+    let own = Path::new(sysroot.trim()).join("lib/rustlib").join(host).join("bin/rust-lld");
+    if own.exists() {
+        return Ok((own, &["-flavor", "gnu"]));
+    }
+    let other = shell::find("ld.lld").context("there is neither rust-lld in the toolchain nor ld.lld")?;
+    Ok((other, &[]))
 }
 
 /// The packages in `user/`.
@@ -88,7 +157,7 @@ fn user_packages() -> Result<Vec<String>> {
 }
 
 /// The common part of a build for a bare target, in a build directory of its own: different flags than the host's.
-fn build(arch: Arch, toolchain: Toolchain, dir: &str) -> Command {
+fn build(verb: &str, arch: Arch, toolchain: Toolchain, dir: &Path) -> Command {
     let mut command = match toolchain {
         Toolchain::Current => Command::new(cargo()),
         Toolchain::DebianWeb => {
@@ -97,7 +166,7 @@ fn build(arch: Arch, toolchain: Toolchain, dir: &str) -> Command {
             command
         }
     };
-    command.arg("build").args(["--target", arch.target(), "--target-dir"]).arg(places::target().join(dir));
+    command.arg(verb).args(["--target", arch.target(), "--target-dir"]).arg(dir);
     if toolchain == Toolchain::DebianWeb {
         command
             .args(["-Zbuild-std=core,alloc,compiler_builtins", "-Zbuild-std-features=compiler-builtins-mem"]);

@@ -178,8 +178,12 @@ pub struct BenchArgs {
     #[arg(long, value_name = "SIZE", default_value = "1G")]
     pub mem: String,
 
-    /// Only the benchmarks whose names contain one of these words
-    #[arg(value_name = "WORD")]
+    /// Build the kernel from nothing, too, and say how long that took
+    #[arg(long)]
+    pub build_time: bool,
+
+    /// Only these items; `exec -- bench --list` shows them
+    #[arg(value_name = "ITEM")]
     pub only: Vec<String>,
 }
 

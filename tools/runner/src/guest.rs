@@ -103,7 +103,8 @@ pub struct Guest {
     messages: Arc<Mutex<String>>,
     /// The console's text so far, the last [`KEPT_TEXT`] bytes.
     text: Vec<u8>,
-    ready: bool,
+    /// How long after QEMU's start the agent appeared.
+    ready: Option<Duration>,
     started: Instant,
     boot_limit: Duration,
     panicked: Option<Instant>,
@@ -225,7 +226,7 @@ impl Guest {
             line: Arc::new(line),
             messages,
             text: Vec::new(),
-            ready: false,
+            ready: None,
             started: Instant::now(),
             boot_limit: Duration::ZERO,
             panicked: None,
@@ -269,6 +270,11 @@ impl Guest {
         if command.input {
             self.feed(std::io::Cursor::new(input));
         }
+        self.collect(limit)
+    }
+
+    /// Collects what the running program writes until it ends.
+    pub fn collect(&mut self, limit: Duration) -> Result<Finished> {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let code = self.follow(Sinks { out: &mut out, err: &mut err, log: None }, Some(limit))?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
@@ -311,7 +317,7 @@ impl Guest {
 
     /// The next event; what concerns flow control, boot and panics has been noted then.
     fn next_event(&mut self, deadline: Option<Instant>) -> Result<Event, TooLate> {
-        let boot = (!self.ready).then(|| self.started + self.boot_limit);
+        let boot = self.ready.is_none().then(|| self.started + self.boot_limit);
         let panic = self.panicked.map(|at| at + PANIC_PATIENCE);
         let event = match [deadline, boot, panic].into_iter().flatten().min() {
             None => self.events.recv().unwrap_or(Event::End),
@@ -324,7 +330,7 @@ impl Guest {
         match &event {
             Event::Text(bytes) | Event::Corrupt(bytes) => self.keep(bytes),
             Event::Frame(Kind::Ready, _) => {
-                self.ready = true;
+                self.ready = Some(self.started.elapsed());
                 self.line.update(|flow| flow.ready = true);
             }
             Event::Frame(Kind::Credit, payload) => {
@@ -369,7 +375,9 @@ impl Guest {
     fn why_late(&self, limit: Option<Duration>) -> Failure {
         match self.panic_message() {
             Some(message) => Failure::Panic(message),
-            None if !self.ready => Failure::Boot(self.boot_limit.min(limit.unwrap_or(self.boot_limit))),
+            None if self.ready.is_none() => {
+                Failure::Boot(self.boot_limit.min(limit.unwrap_or(self.boot_limit)))
+            }
             None => Failure::Timeout(limit.unwrap_or(self.boot_limit)),
         }
     }
@@ -377,6 +385,11 @@ impl Guest {
     /// The kernel's image.
     pub fn kernel(&self) -> &Path {
         &self.kernel
+    }
+
+    /// The time from QEMU's start to the first user program, once that has appeared.
+    pub fn boot_time(&self) -> Option<Duration> {
+        self.ready
     }
 
     /// The last lines of the console's text so far.

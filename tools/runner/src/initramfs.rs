@@ -60,14 +60,14 @@ pub fn tree(arch: Arch, own_busybox: Option<&Path>, programs: &[Program]) -> Res
     Ok(tree)
 }
 
-/// `/init`; programs of the package `tests` under `/usr/lib/ochre`, where nobody finds them by accident; others in `/bin`.
+/// `/init`; test programs under `/usr/lib/ochre`, where nobody finds them by accident; others in `/bin`.
 fn add_programs(tree: &mut Tree, programs: &[Program]) -> Result<()> {
     for program in programs {
         let content =
             fs::read(&program.path).with_context(|| format!("cannot read {}", program.path.display()))?;
         let place = match program.package.as_str() {
             "init" => "init".to_owned(),
-            "tests" => format!("usr/lib/ochre/{}", program.name),
+            "checks" | "fuzz" => format!("usr/lib/ochre/{}", program.name),
             _ => format!("bin/{}", program.name),
         };
         tree.file(&place, 0o755, content);

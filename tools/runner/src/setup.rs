@@ -14,8 +14,8 @@ use crate::cargo::{self, Toolchain};
 use crate::{busybox, places, progress, qemu, shell};
 
 const INSTALL_LIMIT: Duration = Duration::from_secs(900);
-/// Debian's pair of compiler and library source; only a release with this or a newer Rust will do.
-const WEB_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
+/// Debian's compiler with the source of its library, and linker; only a release with this or a newer Rust will do.
+const WEB_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-llvm"];
 const WEB_LIBRARY: &str = "/usr/lib/rustlib/src/rust/library/core/Cargo.toml";
 
 /// Sees to everything for `arch`, with a line for what is already there, too.
