@@ -63,7 +63,7 @@ pub(crate) fn init<const N: usize>(info: &BootInfo, ram: &Ranges<N>) -> Result<(
     }
     map_devices(root, at, LOW_DEVICES)?;
     map_image(root, info)?;
-    copy_boot_devices(root, boot_root, ram)?;
+    copy_boot_extras(root, boot_root)?;
     // One table per entry of the root for the vmalloc range, so that later mappings never change the root.
     for va in (VMALLOC_BASE..VMALLOC_BASE + VMALLOC_SIZE).step_by(span(root_level())) {
         root.descend_making(va, root_level(), root_level() - 1, BOOT, &TABLES)?;
@@ -76,7 +76,7 @@ pub(crate) fn init<const N: usize>(info: &BootInfo, ram: &Ranges<N>) -> Result<(
 
 /// Makes the kernel-only table the active one of this CPU.
 pub(crate) fn activate() {
-    // SAFETY: 1. the table maps the kernel's image, the direct map and, by `copy_boot_devices` and the
+    // SAFETY: 1. the table maps the kernel's image, the direct map and, by `copy_boot_extras` and the
     // vmalloc range, everything the kernel uses; 2. it is never freed.
     unsafe { mmu::activate(root_phys(), 0) };
     mmu::flush_all();
@@ -118,14 +118,12 @@ fn map_image(root: Table, info: &BootInfo) -> Result<(), OutOfMemory> {
     Ok(())
 }
 
-/// Takes over the device registers that the boot table maps above the image for the architecture's own
-/// use. What it maps of RAM there is the image, or more than the image: that is mapped properly by now.
-fn copy_boot_devices<const N: usize>(root: Table, boot: Table, ram: &Ranges<N>) -> Result<(), OutOfMemory> {
+/// Takes over what the boot table maps above `KERNEL_BASE` for the architecture's own use: device registers,
+/// the page its traps need. What it maps there as the image, or rounded up beyond it, is left out.
+fn copy_boot_extras(root: Table, boot: Table) -> Result<(), OutOfMemory> {
     let mut result = Ok(());
     leaves(boot, root_level(), KERNEL_BASE, &mut |va, level, pte: Pte| {
-        let (start, end) = (pte.addr().0, pte.addr().0 + span(level) as u64);
-        let is_ram = ram.iter().any(|(from, to)| from < end && start < to);
-        if !is_ram {
+        if VirtAddr(va).to_phys() != pte.addr() {
             result = result.and_then(|()| map(root, va, pte.addr(), span(level), pte.flags()));
         }
     });
