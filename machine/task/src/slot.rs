@@ -1,15 +1,15 @@
 //! The scheduler's data of a task, kept here so that the scheduler reaches it without a look-up.
 //!
-//! Only `kernel/sched` gives these fields a meaning.
+//! Only `kernel/sched` gives these fields a meaning; what it exports says it in the terms of others.
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use sync::SpinLock;
 use sync::levels::TaskState;
 
-/// Placement and accounting of one task.
+/// Placement, settings and accounting of one task.
 #[derive(Default)]
 pub struct SchedSlot {
-    /// Serialises wake-ups and parameter changes of this task (Linux's `pi_lock`).
+    /// Serialises changes of the settings. Wake-ups do not take it: see `settings` in `kernel/sched`.
     pub lock: SpinLock<(), TaskState>,
     /// The CPU whose run queue the task is on, or was on last.
     pub cpu: AtomicU32,
@@ -17,9 +17,31 @@ pub struct SchedSlot {
     pub on_rq: AtomicBool,
     /// CPUs it may run on, as the bits of a `CpuMask`.
     pub affinity: AtomicU64,
+    /// Its slot in the run queue, while it is on one.
+    pub place: AtomicU32,
+    /// Bits of `kernel/sched`.
+    pub flags: AtomicU32,
+    /// Class, nice, priority and so on, packed by `kernel/sched`.
+    pub settings: [AtomicU64; 2],
+    /// What its policy must know when it comes back to a queue; written before `on_rq` becomes false.
+    pub carry: [AtomicU64; 6],
     /// Nanoseconds it ran in all (Linux's `sum_exec_runtime`).
     pub run_ns: AtomicU64,
-    /// Voluntary and involuntary context switches.
+    /// The same when it last woke.
+    pub run_at_wake_ns: AtomicU64,
+    /// Average of what it runs between waking and sleeping.
+    pub burst_ns: AtomicU64,
+    /// When it last began to wait for the CPU, and how long it waited in all (Linux's `run_delay`).
+    pub queued_at_ns: AtomicU64,
+    pub wait_ns: AtomicU64,
+    /// When it last left a CPU: until then its cache was warm.
+    pub left_cpu_at_ns: AtomicU64,
+    /// Time that samples found it in user mode, and in the kernel.
+    pub sampled_user_ns: AtomicU64,
+    pub sampled_system_ns: AtomicU64,
+    /// Voluntary and involuntary context switches, how often it got the CPU, and moves between CPUs.
     pub switches_voluntary: AtomicU64,
     pub switches_involuntary: AtomicU64,
+    pub timeslices: AtomicU64,
+    pub migrations: AtomicU64,
 }
