@@ -325,7 +325,7 @@ impl AddressSpace {
     /// The first write after reads of untouched memory.
     fn replace_zero_page(&self, area: &Area, va: u64, seen: PageEntry) -> Result<Fault> {
         let new = Folio::alloc(0, AllocFlags::USER | AllocFlags::ZERO)?;
-        if self.replace_private(area, va, seen, new)? {
+        if self.replace_private(area, va, seen, new) {
             self.rss.add_anon(1);
         }
         Ok(Fault::Minor)
@@ -335,7 +335,7 @@ impl AddressSpace {
         let page = ((seen.phys.0 - old.phys().0) >> PAGE_SHIFT) as usize;
         let new = Folio::alloc(0, AllocFlags::USER)?;
         new.copy_pages_from(0, old, page, 1);
-        if self.replace_private(&vma.data, va, seen, new)? && !seen.flags.contains(PteFlags::SOFT) {
+        if self.replace_private(&vma.data, va, seen, new) && !seen.flags.contains(PteFlags::SOFT) {
             // A page of the file became a private one.
             self.rss.add(AddressSpace::resident_kind(&vma.data), -1);
             self.rss.add_anon(1);
@@ -344,15 +344,14 @@ impl AddressSpace {
     }
 
     /// Puts `new` in the place of the page that was seen; false if that is not there any more.
-    fn replace_private(&self, area: &Area, va: u64, seen: PageEntry, new: Folio) -> Result<bool> {
+    fn replace_private(&self, area: &Area, va: u64, seen: PageEntry, new: Folio) -> bool {
         area.note_private();
         let mut table = self.table.lock();
         match table.get(va as usize) {
             Entry::Page(now) if now.phys == seen.phys && !now.flags.contains(PteFlags::WRITE) => {
-                table.replace_owned(va as usize, new, 0, area.pte | WRITTEN | PteFlags::SOFT)?;
-                Ok(true)
+                table.replace_owned(va as usize, new, 0, area.pte | WRITTEN | PteFlags::SOFT)
             }
-            _ => Ok(false),
+            _ => false,
         }
     }
 

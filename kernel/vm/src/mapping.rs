@@ -172,7 +172,7 @@ impl Mapping {
                 folio.set_referenced();
                 sink(&folio)
             }
-            None if self.is_memory() => sink(&mem::zero_folio().ok_or(Errno::ENOMEM)?),
+            None if self.is_memory() => sink(mem::zero_folio()),
             None => sink(&self.fill(index)?.0),
         }
     }

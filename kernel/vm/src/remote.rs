@@ -97,7 +97,7 @@ impl AddressSpace {
             return if forced && folio.refs() == 2 { Some(Some((folio, index))) } else { None };
         }
         if UserTable::is_zero_page(page.phys) {
-            return Some(mem::zero_folio().map(|folio| (folio, 0)));
+            return Some(Some((mem::zero_folio().clone(), 0)));
         }
         table::folio_at(&guard, addr).map(Some)
     }

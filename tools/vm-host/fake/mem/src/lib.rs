@@ -155,9 +155,9 @@ impl Folio {
 }
 
 /// The shared zero page.
-pub fn zero_folio() -> Option<Folio> {
+pub fn zero_folio() -> &'static Folio {
     static ZERO: OnceLock<Folio> = OnceLock::new();
-    let folio = ZERO.get_or_init(|| {
+    ZERO.get_or_init(|| {
         let bytes = Mutex::new(vec![0; PAGE_SIZE]);
         Folio(Arc::new(Inner {
             phys: 0x1000,
@@ -167,8 +167,7 @@ pub fn zero_folio() -> Option<Folio> {
             uptodate: AtomicBool::new(true),
             referenced: AtomicBool::new(false),
         }))
-    });
-    Some(folio.clone())
+    })
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -345,18 +344,14 @@ impl TableGuard<'_> {
         self.map(va, &folio, page, flags)
     }
 
-    pub fn replace_owned(
-        &mut self,
-        va: usize,
-        folio: Folio,
-        _page: usize,
-        flags: PteFlags,
-    ) -> Result<(), OutOfMemory> {
+    pub fn replace_owned(&mut self, va: usize, folio: Folio, _page: usize, flags: PteFlags) -> bool {
         check(va);
-        assert!(self.tables.entries.contains_key(&va));
+        if !self.tables.entries.contains_key(&va) {
+            return false;
+        }
         folio.0.maps.fetch_add(1, SeqCst);
         self.tables.entries.insert(va, Slot::Page(Some(folio), flags));
-        Ok(())
+        true
     }
 
     pub fn set_flags(&mut self, va: usize, new: PteFlags) {
