@@ -28,7 +28,7 @@ impl AddressSpace {
     /// brk(2) as the kernel has it: the new end of the heap, or the unchanged one when it cannot be.
     pub fn brk(&self, wanted: usize, limits: &dyn Limits) -> usize {
         let wanted = wanted as u64;
-        let data = self.program().data;
+        let data = self.with_program(|program| program.data);
         let mut areas = self.areas.write();
         let old = areas.heap_end;
         let grown = match self.move_heap_end(&mut areas, wanted, data, limits) {

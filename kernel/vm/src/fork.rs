@@ -25,7 +25,7 @@ impl AddressSpace {
     /// to fault in, from the cache. ENOMEM.
     pub fn fork(&self) -> Result<Arc<AddressSpace>> {
         let mut areas = self.areas.write();
-        let child = AddressSpace::with_layout(areas.layout)?;
+        let child = AddressSpace::with_program_of(areas.layout, self.program())?;
         {
             let mut copy = child.areas.write_nested();
             copy.heap_start = areas.heap_start;
@@ -35,7 +35,6 @@ impl AddressSpace {
             child.note_size(&copy);
         }
         drop(areas);
-        child.set_program(self.program());
         child.set_dumpable(self.is_dumpable());
         Ok(child)
     }

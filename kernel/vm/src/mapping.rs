@@ -251,21 +251,21 @@ impl Mapping {
             return if given == 0 { Ok(0) } else { Err(Errno::EFAULT) };
         }
         folio.set_dirty();
-        self.insert_written(index, folio, offset..offset + given);
-        Ok(given)
+        self.insert_written(index, folio, offset..offset + given).map(|()| given)
     }
 
     /// Puts a written folio into the tree; when a fault has put another there meanwhile, its bytes go there.
-    fn insert_written(&self, index: u64, folio: Folio, bytes: Range<usize>) {
+    fn insert_written(&self, index: u64, folio: Folio, bytes: Range<usize>) -> Result<()> {
         let mut pages = self.pages.lock();
-        let Some(other) = pages.get(index).cloned() else {
-            let _ = pages.insert(index, folio);
-            drop(pages);
-            stats::add_cached(self.is_memory(), 1);
-            return;
-        };
+        let other = pages.get(index).cloned();
+        let inserted = if other.is_none() { pages.insert(index, folio.clone()) } else { Ok(false) };
         drop(pages);
-        self.ops.uncharge(1);
+        match inserted {
+            Ok(true) => stats::add_cached(self.is_memory(), 1),
+            Ok(false) | Err(_) => self.ops.uncharge(1),
+        }
+        inserted?;
+        let Some(other) = other else { return Ok(()) };
         let mut buffer = [0; 256];
         let mut at = bytes.start;
         while at < bytes.end {
@@ -275,6 +275,7 @@ impl Mapping {
             at += part;
         }
         other.set_dirty();
+        Ok(())
     }
 
     /// Reads into a kernel buffer; fewer bytes at the end of the file.
@@ -354,12 +355,13 @@ impl Mapping {
         let folio =
             Folio::alloc(0, AllocFlags::USER | AllocFlags::ZERO).inspect_err(|_| self.ops.uncharge(1))?;
         let mut pages = self.pages.lock();
-        if !wanted() || pages.insert(index, folio.clone()).is_err() {
-            drop(pages);
+        let inserted = if wanted() { pages.insert(index, folio.clone()) } else { Ok(false) };
+        drop(pages);
+        if inserted != Ok(true) {
             self.ops.uncharge(1);
+            inserted?;
             return Ok(None);
         }
-        drop(pages);
         folio.set_dirty();
         stats::add_cached(true, 1);
         Ok(Some(folio))
@@ -383,11 +385,12 @@ impl Mapping {
         let mut pages = self.pages.lock();
         pages.end_filling(index);
         let inserted = match &read {
-            Ok(folio) if wanted() => pages.insert(index, folio.clone()).is_ok(),
-            _ => false,
+            Ok(folio) if wanted() => pages.insert(index, folio.clone()),
+            _ => Ok(false),
         };
         drop(pages);
         self.filled.wake_all();
+        let inserted = inserted?;
         if inserted {
             stats::add_cached(false, 1);
         }

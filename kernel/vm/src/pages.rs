@@ -1,55 +1,56 @@
 //! The folios of one mapping by page number.
 
-use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use core::ops::Range;
 use mem::{Folio, OutOfMemory};
+use xarray::{InsertError, XArray};
 
-/// An ordered map of page number to folio, and the numbers that somebody is reading in right now.
+/// The tree of folios, and the numbers of the pages that somebody is reading in right now.
 ///
-/// Only filled folios are in the map, so whoever finds one may use it without waiting; a reader that
+/// Only filled folios are in the tree, so whoever finds one may use it without waiting; a reader that
 /// fills one announces the number in `filling`, where others see it and wait. Linux keeps a locked,
 /// not yet filled folio in the tree instead, and every lookup has to ask.
-#[derive(Default)]
 pub(crate) struct Pages {
-    folios: BTreeMap<u64, Folio>,
-    filling: alloc::vec::Vec<u64>,
+    folios: XArray<Folio>,
+    filling: Vec<u64>,
 }
 
 impl Pages {
     pub const fn new() -> Pages {
-        Pages { folios: BTreeMap::new(), filling: alloc::vec::Vec::new() }
+        Pages { folios: XArray::new(), filling: Vec::new() }
     }
 
     #[inline]
     pub fn get(&self, index: u64) -> Option<&Folio> {
-        self.folios.get(&index)
+        self.folios.get(index)
     }
 
     pub fn len(&self) -> usize {
         self.folios.len()
     }
 
-    /// Adds a folio; gives it back when the place is taken.
-    pub fn insert(&mut self, index: u64, folio: Folio) -> Result<(), Folio> {
-        match self.folios.entry(index) {
-            alloc::collections::btree_map::Entry::Vacant(place) => {
-                place.insert(folio);
-                Ok(())
-            }
-            alloc::collections::btree_map::Entry::Occupied(_) => Err(folio),
+    /// Adds a folio; false when the place is taken.
+    pub fn insert(&mut self, index: u64, folio: Folio) -> Result<bool, OutOfMemory> {
+        match self.folios.insert(index, folio) {
+            Ok(()) => Ok(true),
+            Err(InsertError::Occupied(_)) => Ok(false),
+            Err(InsertError::OutOfMemory(_)) => Err(OutOfMemory),
         }
     }
 
     /// The folios of a range, in order.
     pub fn range(&self, range: Range<u64>) -> impl Iterator<Item = (u64, &Folio)> {
-        let range = range.start..range.end.max(range.start);
-        self.folios.range(range).map(|(index, folio)| (*index, folio))
+        let last = range.end.checked_sub(1).filter(|last| *last >= range.start);
+        last.into_iter().flat_map(move |last| self.folios.range(range.start, last))
     }
 
     /// Takes the first folio of a range out.
     pub fn take_first(&mut self, range: Range<u64>) -> Option<(u64, Folio)> {
-        let index = self.range(range).next()?.0;
-        self.folios.remove(&index).map(|folio| (index, folio))
+        let index = self.folios.next(range.start)?.0;
+        if index >= range.end {
+            return None;
+        }
+        self.folios.remove(index).map(|folio| (index, folio))
     }
 
     pub fn is_filling(&self, index: u64) -> bool {

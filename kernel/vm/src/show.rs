@@ -83,7 +83,7 @@ impl Resident {
 impl AddressSpace {
     /// /proc/PID/maps.
     pub fn write_maps(&self, out: &mut dyn Write) -> fmt::Result {
-        let stack = self.program().stack_start;
+        let stack = self.with_program(|program| program.stack_start);
         let areas = self.areas.read();
         for vma in areas.set.iter() {
             write_header(out, &areas, vma, stack)?;
@@ -93,7 +93,7 @@ impl AddressSpace {
 
     /// /proc/PID/smaps.
     pub fn write_smaps(&self, out: &mut dyn Write) -> fmt::Result {
-        let stack = self.program().stack_start;
+        let stack = self.with_program(|program| program.stack_start);
         let areas = self.areas.read();
         for vma in areas.set.iter() {
             write_header(out, &areas, vma, stack)?;
@@ -129,7 +129,7 @@ impl AddressSpace {
 
     /// /proc/PID/statm: sizes in pages.
     pub fn write_statm(&self, out: &mut dyn Write) -> fmt::Result {
-        let code = self.program().code;
+        let code = self.with_program(|program| program.code);
         let usage = self.usage();
         let text = code.1.saturating_sub(page_down(code.0)).div_ceil(PAGE);
         let shared = usage.rss_file + usage.rss_shmem;

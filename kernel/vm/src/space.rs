@@ -4,7 +4,7 @@ use crate::account::{Resident, Rss, Sizes};
 use crate::area::{Area, Backing, VmFlags};
 use crate::file::VmFile;
 use crate::layout::Layout;
-use crate::{PAGE_SHIFT, graveyard, stats, table};
+use crate::{graveyard, stats, table};
 use abi::errno::Result;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -13,7 +13,7 @@ use mem::UserTable;
 use sync::SpinLock;
 use sync::levels::{self, Leaf};
 use task::RwSemaphore;
-use vma::{Vma, VmaSet};
+use vma::VmaSet;
 
 /// What is mapped; guarded by the space's semaphore (Linux's mmap_lock).
 pub(crate) struct Areas {
@@ -75,7 +75,7 @@ pub struct AddressSpace {
     pub(crate) table: Arc<UserTable>,
     pub(crate) rss: Rss,
     peak_total: AtomicU64,
-    program: SpinLock<ProgramInfo, Leaf>,
+    program: SpinLock<Arc<ProgramInfo>, Leaf>,
     /// Weak reference to itself, for the registrations of mapped files.
     pub(crate) this: Weak<AddressSpace>,
     /// PR_SET_DUMPABLE.
@@ -90,6 +90,11 @@ impl AddressSpace {
 
     /// An empty space; exec chooses the layout.
     pub fn with_layout(layout: Layout) -> Result<Arc<AddressSpace>> {
+        AddressSpace::with_program_of(layout, Arc::new(ProgramInfo::default()))
+    }
+
+    /// An empty space for a program that is known: fork.
+    pub(crate) fn with_program_of(layout: Layout, program: Arc<ProgramInfo>) -> Result<Arc<AddressSpace>> {
         let table = UserTable::new()?;
         let areas = Areas {
             set: VmaSet::new(Layout::bounds(arch::mmu::user_top() as u64)),
@@ -104,7 +109,7 @@ impl AddressSpace {
             table,
             rss: Rss::default(),
             peak_total: AtomicU64::new(0),
-            program: SpinLock::new(ProgramInfo::default()),
+            program: SpinLock::new(program),
             this: this.clone(),
             dumpable: AtomicBool::new(true),
         }))
@@ -120,12 +125,18 @@ impl AddressSpace {
     }
 
     /// Where exec put the program.
-    pub fn program(&self) -> ProgramInfo {
+    pub fn program(&self) -> Arc<ProgramInfo> {
         self.program.lock().clone()
+    }
+
+    /// Looks at where exec put the program, under a spin lock.
+    pub(crate) fn with_program<R>(&self, look: impl FnOnce(&ProgramInfo) -> R) -> R {
+        look(&self.program.lock())
     }
 
     /// Called by exec, once, when the program is loaded.
     pub fn set_program(&self, program: ProgramInfo) {
+        let program = Arc::new(program);
         let old = core::mem::replace(&mut *self.program.lock(), program);
         drop(old);
     }
@@ -192,15 +203,6 @@ impl AddressSpace {
 }
 
 impl Areas {
-    /// An area that went: sizes, promises.
-    pub(crate) fn account_removed(&mut self, vma: &Vma<Area>) {
-        let pages = vma.len() >> PAGE_SHIFT;
-        self.sizes.remove(vma.data.flags, pages);
-        if vma.data.flags.contains(VmFlags::ACCOUNT) {
-            self.uncommit(pages);
-        }
-    }
-
     /// Promises pages of this space; they are taken back when areas go, or with the space.
     pub(crate) fn commit(&mut self, pages: u64) -> Result<()> {
         stats::commit(pages)?;

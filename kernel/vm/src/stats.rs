@@ -87,8 +87,18 @@ pub fn set_overcommit_ratio(percent: u32) {
     OVERCOMMIT_RATIO.store(percent, Relaxed);
 }
 
+/// MemTotal in pages. Counting it walks the zones, so it is done once; what boot gives back later is
+/// little.
 fn total_pages() -> u64 {
-    mem::stats().total_pages as u64
+    static TOTAL: AtomicU64 = AtomicU64::new(0);
+    match TOTAL.load(Relaxed) {
+        0 => {
+            let pages = mem::stats().total_pages as u64;
+            TOTAL.store(pages, Relaxed);
+            pages
+        }
+        pages => pages,
+    }
 }
 
 fn commit_limit() -> u64 {
@@ -97,6 +107,9 @@ fn commit_limit() -> u64 {
 
 /// Promises `pages`; ENOMEM when the policy says no.
 pub(crate) fn commit(pages: u64) -> Result<()> {
+    if pages == 0 {
+        return Ok(());
+    }
     let wanted = i64::try_from(pages).map_err(|_| Errno::ENOMEM)?;
     let now = COMMITTED.fetch_add(wanted, Relaxed).saturating_add(wanted);
     let allowed = match overcommit_mode() {
@@ -113,5 +126,8 @@ pub(crate) fn commit(pages: u64) -> Result<()> {
 
 /// Takes a promise back.
 pub(crate) fn uncommit(pages: u64) {
+    if pages == 0 {
+        return;
+    }
     COMMITTED.fetch_sub(i64::try_from(pages).unwrap_or(0), Relaxed);
 }

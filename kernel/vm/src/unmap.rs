@@ -1,8 +1,8 @@
 //! munmap(2).
 
-use crate::area::FileBacking;
+use crate::area::{FileBacking, VmFlags};
 use crate::space::{AddressSpace, Areas};
-use crate::{MAX_MAP_COUNT, is_page_aligned, page_up};
+use crate::{MAX_MAP_COUNT, PAGE_SHIFT, is_page_aligned, page_up};
 use abi::Errno;
 use abi::errno::Result;
 use alloc::sync::Arc;
@@ -37,15 +37,22 @@ impl AddressSpace {
         if areas.set.is_free(range.clone()) {
             return Ok(Vec::new());
         }
-        let mut removed = Vec::new();
-        let count = areas.set.overlapping(range.clone()).count();
-        removed.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
-        areas.set.carve(range, |vma| removed.push(vma)).map_err(|_| Errno::ENOMEM)?;
-        for vma in &removed {
+        let in_files = areas.set.overlapping(range.clone()).filter(|vma| vma.data.file().is_some()).count();
+        let mut files = Vec::new();
+        files.try_reserve_exact(in_files).map_err(|_| Errno::ENOMEM)?;
+        let Areas { set, sizes, .. } = areas;
+        let mut uncommitted = 0;
+        let carved = set.carve(range, |vma| {
             self.zap(&vma.data, vma.range());
-            areas.account_removed(vma);
-        }
-        Ok(removed.into_iter().filter_map(|vma| vma.data.into_file()).collect())
+            let pages = vma.len() >> PAGE_SHIFT;
+            sizes.remove(vma.data.flags, pages);
+            if vma.data.flags.contains(VmFlags::ACCOUNT) {
+                uncommitted += pages;
+            }
+            files.extend(vma.data.into_file());
+        });
+        areas.uncommit(uncommitted);
+        carved.map(|()| files).map_err(|_| Errno::ENOMEM)
     }
 }
 
