@@ -7,6 +7,7 @@ use super::desc::{GDT_ENTRIES, Tss};
 use super::fpu::CpuFpu;
 use super::{context::TaskState, reg};
 use crate::MAX_CPUS;
+use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 pub const DOUBLE_FAULT_STACK_BYTES: usize = 8192;
@@ -30,6 +31,8 @@ pub struct PerCpu {
     pub cr3: u64,
     /// The clock event: absolute ns, `u64::MAX` when none is wanted.
     pub deadline_ns: u64,
+    /// The APIC timer counts in steps of 128.
+    pub timer_far: bool,
     pub fpu: CpuFpu,
     /// CPUs that ask this one for a TLB flush.
     pub flush_inbox: AtomicU64,
@@ -50,33 +53,9 @@ pub struct PerCpu {
 #[repr(C, align(16))]
 pub struct Stack<const N: usize>(pub [u8; N]);
 
-impl PerCpu {
-    pub const EMPTY: PerCpu = PerCpu {
-        this: core::ptr::null_mut(),
-        preempt_count: 0,
-        need_resched: 0,
-        current: core::ptr::null(),
-        cpu: 0,
-        apic_id: 0,
-        user_sp: 0,
-        task_state: core::ptr::null_mut(),
-        cr3: 0,
-        deadline_ns: u64::MAX,
-        fpu: CpuFpu::EMPTY,
-        flush_inbox: AtomicU64::new(0),
-        flush: [const { AtomicU64::new(0) }; 3],
-        flush_pending: AtomicU64::new(0),
-        _pad: 0,
-        tss: Tss::EMPTY,
-        gdt: [0; GDT_ENTRIES],
-        double_fault_stack: Stack([0; DOUBLE_FAULT_STACK_BYTES]),
-        nmi_stack: Stack([0; OTHER_STACK_BYTES]),
-        debug_stack: Stack([0; OTHER_STACK_BYTES]),
-    };
-}
-
 /// The area of CPU 0. The others come from the heap.
-static mut BOOT_AREA: PerCpu = PerCpu::EMPTY;
+/// Zeroes, so that it takes no space in the image file.
+static mut BOOT_AREA: MaybeUninit<PerCpu> = MaybeUninit::zeroed();
 
 static AREAS: [AtomicPtr<PerCpu>; MAX_CPUS] = [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS];
 
@@ -119,19 +98,20 @@ pub fn this() -> *mut PerCpu {
 
 /// The area of CPU 0.
 pub fn boot_area() -> *mut PerCpu {
-    &raw mut BOOT_AREA
+    (&raw mut BOOT_AREA).cast()
 }
 
 /// Makes `area` that of CPU `cpu`, findable by others.
 ///
 /// # Safety
-/// 1. `area` lives for ever and nobody uses it yet.
+/// 1. `area` is zeroed memory that lives for ever and nobody uses yet.
 pub unsafe fn prepare(area: *mut PerCpu, cpu: usize) {
     // SAFETY: 1. the caller's obligation.
     unsafe {
         (*area).this = area;
         (*area).cpu = cpu as u32;
         (*area).apic_id = apic_id(cpu);
+        (*area).deadline_ns = u64::MAX;
         for top in ist_tops(area) {
             (top as *mut usize).write(area as usize);
         }

@@ -4,7 +4,6 @@ use core::arch::asm;
 
 pub const MSR_APIC_BASE: u32 = 0x1b;
 pub const MSR_TSC_DEADLINE: u32 = 0x6e0;
-pub const MSR_PAT: u32 = 0x277;
 pub const MSR_X2APIC: u32 = 0x800;
 pub const MSR_EFER: u32 = 0xc000_0080;
 pub const MSR_STAR: u32 = 0xc000_0081;
@@ -38,12 +37,10 @@ pub const CR4_OSXSAVE: u64 = 1 << 18;
 pub const CR4_SMEP: u64 = 1 << 20;
 pub const CR4_SMAP: u64 = 1 << 21;
 
-pub const FLAG_CF: u64 = 1;
 pub const FLAG_TF: u64 = 1 << 8;
 pub const FLAG_IF: u64 = 1 << 9;
 pub const FLAG_DF: u64 = 1 << 10;
 pub const FLAG_RF: u64 = 1 << 16;
-pub const FLAG_AC: u64 = 1 << 18;
 /// What a program may set: CF PF AF ZF SF TF DF OF NT RF AC ID.
 pub const FLAGS_USER: u64 = 0x0025_4dd5;
 
@@ -100,7 +97,7 @@ control_register!(read_cr3, write_cr3, "cr3");
 control_register!(read_cr4, write_cr4, "cr4");
 
 macro_rules! port {
-    ($read:ident, $write:ident, $type:ty, $register:literal) => {
+    ($read:ident, $write:ident, $type:ty, $register:tt) => {
         /// # Safety
         /// 1. Reading the port has no effect on memory that Rust code uses.
         #[inline]

@@ -1,0 +1,167 @@
+//! Linux's `rt_sigframe` of x86-64 (arch/x86/include/uapi/asm/{sigcontext,ucontext}.h, sigframe.h).
+//!
+//! ```text
+//! word  0  pretcode: where the handler returns to
+//!       1  uc_flags, 2 uc_link, 3..6 uc_stack
+//!       6  sigcontext: r8..r15 rdi rsi rbp rbx rdx rax rcx rsp rip eflags, segments, err, trapno, oldmask,
+//!          cr2, fpstate, 8 reserved words
+//!      38  uc_sigmask
+//!      39  siginfo, 16 words
+//! above, on a boundary of 64 bytes: the XSAVE area, marked in its software-reserved bytes
+//! ```
+
+use super::fpu::{self, AREA_BYTES, HEADER_BYTES, LEGACY_BYTES};
+use super::reg::{FLAG_DF, FLAG_RF, FLAG_TF};
+use super::user::UserContext;
+use crate::Fault;
+use crate::sigframe::{AltStack, FrameRequest, ReadUser, Restored, WriteUser};
+
+/// `mov eax, 15 (rt_sigreturn); syscall`
+pub const TRAMPOLINE: &[u8] = &[0xb8, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05];
+
+const WORDS: usize = 55;
+const UC_WORDS: usize = 39;
+const CONTEXT_WORD: usize = 6;
+const SEGMENTS_WORD: usize = 24;
+const FPSTATE_WORD: usize = 29;
+const MASK_WORD: usize = 38;
+const INFO_WORD: usize = 39;
+
+const UC_FP_XSTATE: u64 = 1;
+const UC_SIGCONTEXT_SS: u64 = 2;
+const UC_STRICT_RESTORE_SS: u64 = 4;
+
+/// Below the stack pointer a function may keep data without moving it.
+const RED_ZONE_BYTES: usize = 128;
+
+/// In the FXSAVE area, for software: magic, whole size, features, size without the closing magic.
+const SOFTWARE_AT: usize = 464;
+const MAGIC1: u32 = 0x4650_5853;
+const MAGIC2: u32 = 0x4650_5845;
+const MAGIC2_BYTES: usize = 4;
+
+/// Pushes a frame and points the context at the handler.
+pub fn setup_frame(context: &mut UserContext, request: &FrameRequest, write: WriteUser) -> Result<(), Fault> {
+    let top = request.stack_top.unwrap_or(context.sp().wrapping_sub(RED_ZONE_BYTES));
+    let fpstate = push_fpu(top, write)?;
+    // As after a call: 8 below a boundary of 16.
+    let sp = (fpstate.wrapping_sub(WORDS * 8) & !15).wrapping_sub(8);
+    let mut frame = [0; WORDS];
+    frame[0] = request.restorer as u64;
+    frame[1] = UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS | if fpu::features() != 0 { UC_FP_XSTATE } else { 0 };
+    frame[3] = request.alt_stack.sp as u64;
+    frame[4] = request.alt_stack.flags.into();
+    frame[5] = request.alt_stack.size as u64;
+    save_context(context, &mut frame);
+    frame[SEGMENTS_WORD + 3] = request.blocked;
+    frame[FPSTATE_WORD] = fpstate as u64;
+    frame[MASK_WORD] = request.blocked;
+    for (word, bytes) in frame[INFO_WORD..].iter_mut().zip(request.info.chunks_exact(8)) {
+        let mut buffer = [0; 8];
+        buffer.copy_from_slice(bytes);
+        *word = u64::from_le_bytes(buffer);
+    }
+    write(sp, &to_bytes(&frame))?;
+    let r = &mut context.regs;
+    r.rdi = request.signal.into();
+    r.rsi = (sp + INFO_WORD * 8) as u64;
+    r.rdx = (sp + 8) as u64;
+    r.rax = 0;
+    r.rsp = sp as u64;
+    r.rflags &= !(FLAG_DF | FLAG_RF | FLAG_TF);
+    // A handler expects nothing in rcx and r11: the fast way out will do.
+    context.slow = 0;
+    context.set_pc(request.handler);
+    Ok(())
+}
+
+fn to_bytes(frame: &[u64; WORDS]) -> [u8; WORDS * 8] {
+    let mut bytes = [0; WORDS * 8];
+    for (chunk, word) in bytes.chunks_exact_mut(8).zip(frame) {
+        chunk.copy_from_slice(&word.to_le_bytes());
+    }
+    bytes
+}
+
+fn save_context(context: &UserContext, frame: &mut [u64; WORDS]) {
+    let r = &context.regs;
+    let words = [
+        r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15, r.rdi, r.rsi, r.rbp, r.rbx, r.rdx, r.rax,
+        r.rcx, r.rsp, r.rip, r.rflags,
+    ];
+    frame[CONTEXT_WORD..CONTEXT_WORD + words.len()].copy_from_slice(&words);
+    frame[SEGMENTS_WORD] = r.cs | r.ss << 48;
+    frame[SEGMENTS_WORD + 1] = context.error_code;
+    frame[SEGMENTS_WORD + 2] = context.trap_number.into();
+    frame[SEGMENTS_WORD + 4] = context.fault_addr;
+}
+
+/// Writes the FPU state below `top`; returns its address.
+fn push_fpu(top: usize, write: WriteUser) -> Result<usize, Fault> {
+    let mut area = [0; AREA_BYTES + MAGIC2_BYTES];
+    let Some(body) = area.first_chunk_mut::<AREA_BYTES>() else { return Err(Fault) };
+    let mut len = fpu::export(body);
+    if fpu::features() != 0 && len > LEGACY_BYTES {
+        let whole = len + MAGIC2_BYTES;
+        let features = fpu::features();
+        let fields = [MAGIC1, whole as u32, features as u32, (features >> 32) as u32, len as u32];
+        for (chunk, field) in area[SOFTWARE_AT..].chunks_exact_mut(4).zip(fields) {
+            chunk.copy_from_slice(&field.to_le_bytes());
+        }
+        area[len..whole].copy_from_slice(&MAGIC2.to_le_bytes());
+        len = whole;
+    }
+    let at = top.wrapping_sub(len) & !63;
+    write(at, &area[..len])?;
+    Ok(at)
+}
+
+/// Takes back what [`setup_frame`] (and the handler) left on the stack.
+pub fn restore_frame(context: &mut UserContext, read: ReadUser) -> Result<Restored, Fault> {
+    let mut bytes = [0; UC_WORDS * 8];
+    // The handler's `ret` has popped the first word.
+    read(context.sp().wrapping_sub(8), &mut bytes)?;
+    let word = |i: usize| super::acpi::number(&bytes, i * 8, 8).unwrap_or(0);
+    pop_fpu(word(FPSTATE_WORD) as usize, read)?;
+    load_context(context, |i| word(CONTEXT_WORD + i));
+    let alt_stack = AltStack { sp: word(3) as usize, flags: word(4) as u32, size: word(5) as usize };
+    Ok(Restored { blocked: word(MASK_WORD), alt_stack })
+}
+
+fn load_context(context: &mut UserContext, word: impl Fn(usize) -> u64) {
+    let r = &mut context.regs;
+    [r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15] = core::array::from_fn(&word);
+    [r.rdi, r.rsi, r.rbp, r.rbx, r.rdx, r.rax, r.rcx, r.rsp, r.rip, r.rflags] =
+        core::array::from_fn(|i| word(8 + i));
+    r.orig_rax = u64::MAX; // no system call to restart
+    context.sanitise();
+}
+
+fn pop_fpu(at: usize, read: ReadUser) -> Result<(), Fault> {
+    if at == 0 {
+        fpu::import_initial();
+        return Ok(());
+    }
+    let mut area = [0; AREA_BYTES];
+    read(at, &mut area[..LEGACY_BYTES])?;
+    let field = |area: &[u8], at| super::acpi::number(area, at, 4).unwrap_or(0) as usize;
+    let len = field(&area, SOFTWARE_AT + 16);
+    let marked = field(&area, SOFTWARE_AT) == MAGIC1 as usize
+        && field(&area, SOFTWARE_AT + 4) == len + MAGIC2_BYTES
+        && (LEGACY_BYTES + HEADER_BYTES..=fpu::bytes()).contains(&len);
+    if !marked {
+        fpu::import(&area, false);
+        return Ok(());
+    }
+    let mut magic2 = [0; MAGIC2_BYTES];
+    read(at + LEGACY_BYTES, &mut area[LEGACY_BYTES..len])?;
+    read(at + len, &mut magic2)?;
+    let extended = u32::from_le_bytes(magic2) == MAGIC2;
+    let nothing = area[LEGACY_BYTES..LEGACY_BYTES + 8].iter().all(|b| *b == 0);
+    if extended && nothing {
+        fpu::import_initial();
+    } else {
+        fpu::import(&area, extended);
+    }
+    Ok(())
+}
