@@ -3,7 +3,7 @@
 use crate::account::Resident;
 use crate::area::{Area, Backing, VmFlags};
 use crate::space::{AddressSpace, Areas};
-use crate::{PAGE_SHIFT, table};
+use crate::{PAGE_SHIFT, graveyard, table};
 use abi::Errno;
 use abi::errno::Result;
 use alloc::sync::Arc;
@@ -24,6 +24,7 @@ impl AddressSpace {
     /// A copy for a child. Private pages become read-only in both; pages of files are left for the child
     /// to fault in, from the cache. ENOMEM.
     pub fn fork(&self) -> Result<Arc<AddressSpace>> {
+        graveyard::bury();
         let mut areas = self.areas.write();
         let child = AddressSpace::with_program_of(areas.layout, self.program())?;
         {

@@ -4,7 +4,7 @@ use crate::account::{Resident, Rss, Sizes};
 use crate::area::{Area, Backing, VmFlags};
 use crate::file::VmFile;
 use crate::layout::Layout;
-use crate::{graveyard, stats, table};
+use crate::{PAGE_SHIFT, graveyard, stats, table};
 use abi::errno::Result;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -90,6 +90,7 @@ impl AddressSpace {
 
     /// An empty space; exec chooses the layout.
     pub fn with_layout(layout: Layout) -> Result<Arc<AddressSpace>> {
+        graveyard::bury();
         AddressSpace::with_program_of(layout, Arc::new(ProgramInfo::default()))
     }
 
@@ -153,6 +154,19 @@ impl AddressSpace {
 
     pub fn set_dumpable(&self, dumpable: bool) {
         self.dumpable.store(dumpable, Relaxed);
+    }
+
+    /// What a word in shared memory is called in every space: the object's identity and the byte in it, for
+    /// futexes. `None` for private memory; EFAULT where nothing is mapped. May sleep.
+    pub fn shared_identity(&self, addr: usize) -> Result<Option<(usize, u64)>> {
+        let areas = self.areas.read();
+        let vma = areas.set.find(addr as u64).ok_or(abi::Errno::EFAULT)?;
+        if !vma.data.flags.contains(VmFlags::MAYSHARE) {
+            return Ok(None);
+        }
+        let Some(file) = vma.data.file_backing() else { return Ok(None) };
+        let offset = (vma.data.page_offset << PAGE_SHIFT).wrapping_add(addr as u64 - vma.start);
+        Ok(Some((Arc::as_ptr(&file.mapping) as usize, offset)))
     }
 
     /// Sizes for reports. Takes the areas' lock for reading.
@@ -228,6 +242,5 @@ impl Drop for AddressSpace {
         let committed = areas.sizes.committed;
         areas.uncommit(committed);
         areas.set.clear(drop);
-        graveyard::bury();
     }
 }
