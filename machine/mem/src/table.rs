@@ -295,11 +295,8 @@ fn leave(old: *mut UserTable, cpu: usize) {
     }
 }
 
-/// Above so many pages the whole tag is flushed: one instruction instead of many.
-const FLUSH_PAGES: usize = 8;
-
 fn flush_local(start: usize, end: usize, tag: u16) {
-    if end - start > FLUSH_PAGES * PAGE_SIZE {
+    if end - start > mmu::FLUSH_PAGES_MAX * PAGE_SIZE {
         return mmu::flush_asid(tag);
     }
     for va in (start..end).step_by(PAGE_SIZE) {
@@ -537,8 +534,8 @@ impl TableGuard<'_> {
         old
     }
 
-    /// Sets the flags of the page at `va`; false if there is none. Granting more than before costs a local
-    /// flush, taking away also one on other CPUs.
+    /// Sets the flags of the page at `va`; false if there is none. Taking away costs a flush on every CPU that
+    /// runs the table; setting what is set already, one here (the answer to a spurious fault).
     pub fn set_flags(&mut self, va: usize, flags: PteFlags) -> bool {
         let Some(table) = self.leaf(va) else { return false };
         let i = index(va, 0);
@@ -558,9 +555,9 @@ impl TableGuard<'_> {
             return mmu::flush_page(VirtAddr(va), asid::tag_of(&self.table.context));
         }
         change_flags(table, i, |flags| change(flags) | PteFlags::USER);
-        if wanted.contains(old) {
-            mmu::flush_page(VirtAddr(va), asid::tag_of(&self.table.context));
-        } else {
+        // Granting more needs no flush: a CPU that remembers less faults, finds the entry good and comes
+        // here again, to flush above. A flush each time costs more than that fault now and then.
+        if !wanted.contains(old) {
             self.batch.flush_page(va);
         }
     }

@@ -73,8 +73,8 @@ unsafe extern "C" fn boot_main(hart: usize, device_tree: usize, image: usize) ->
     unsafe { mmu::choose_mode(levels, root_of(levels)) };
     // SAFETY: 1. only this hart runs; 2. the place is written once and only read afterwards.
     unsafe {
-        let place = &mut *(&raw mut BOOT_INFO);
-        ochre_main(place.insert(info))
+        let place = &raw mut BOOT_INFO;
+        ochre_main((*place).insert(info))
     }
 }
 
@@ -100,8 +100,9 @@ fn root_of(levels: usize) -> PhysAddr {
     let last = |table: *const Table| mmu::Pte::table(phys(table)).0;
     // SAFETY: 1. only the boot hart runs, and the tables written are not active.
     unsafe {
-        (*(&raw mut ROOT48)).0[511] = last(&raw const ROOT);
-        (*(&raw mut ROOT57)).0[511] = last(&raw const ROOT48);
+        let (root48, root57) = (&raw mut ROOT48, &raw mut ROOT57);
+        (*root48).0[511] = last(&raw const ROOT);
+        (*root57).0[511] = last(root48);
     }
     match levels {
         3 => phys(&raw const ROOT),

@@ -54,6 +54,7 @@ pub struct Local {
 struct Stack([u8; EMERGENCY_STACK_BYTES]);
 
 impl Local {
+    #[allow(clippy::declare_interior_mutable_const)] // a template, copied
     const EMPTY: Local = Local {
         preempt_count: 0,
         need_resched: 0,
@@ -137,7 +138,7 @@ pub(super) fn prepare(local: &mut Local, cpu: usize) {
 /// 1. Called by the boot code, once.
 pub(super) unsafe fn boot_local() -> &'static mut Local {
     // SAFETY: 1. the caller's obligation.
-    unsafe { &mut *(&raw mut BOOT_LOCAL) }
+    unsafe { (&raw mut BOOT_LOCAL).as_mut_unchecked() }
 }
 
 /// Loads a field of this CPU's [`Local`] by one instruction.

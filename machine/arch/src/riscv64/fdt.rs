@@ -134,7 +134,7 @@ fn property_end(structure: &[u8], at: usize) -> Option<usize> {
 impl<'a> Nodes<'a> {
     fn begin(&mut self) -> Option<Node<'a>> {
         let name = text_at(self.tree.structure, self.at + 4)?;
-        let parent = self.levels.get(self.depth.checked_sub(1).unwrap_or(0)).copied()?;
+        let parent = self.levels.get(self.depth.saturating_sub(1)).copied()?;
         let at = (self.at + 4 + name.len() + 1).next_multiple_of(4);
         let node = Node {
             tree: self.tree,

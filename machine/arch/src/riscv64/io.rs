@@ -38,8 +38,9 @@ macro_rules! access {
 
 impl IoRegion {
     /// # Safety
-    /// 1. `base` maps `len` bytes of device registers for as long as the region is used; 2. no access to them
-    /// changes memory that Rust code has references to, other than what drivers hand to the device.
+    /// 1. `base` maps `len` bytes of device registers for as long as the region is used;
+    /// 2. no access to them changes memory that Rust code has references to, other than what drivers
+    ///    hand to the device.
     pub const unsafe fn mmio(base: VirtAddr, len: usize) -> IoRegion {
         IoRegion { base: base.0, len }
     }

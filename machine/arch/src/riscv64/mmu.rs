@@ -218,6 +218,10 @@ pub fn flush_page(va: VirtAddr, asid: u16) {
     }
 }
 
+/// Above this many pages one flush of the address space is better than one a page: under QEMU each
+/// SFENCE.VMA, whatever its operands, empties the whole TLB and the cache of translated blocks.
+pub const FLUSH_PAGES_MAX: usize = 1;
+
 /// Forgets an address space; with `asid` 0 everything. This CPU.
 #[inline]
 pub fn flush_asid(asid: u16) {
@@ -234,9 +238,6 @@ pub fn flush_all() {
     // SAFETY: 1. forgetting translations is always allowed.
     unsafe { asm!("sfence.vma", options(nostack)) };
 }
-
-/// Up to this many pages are flushed one by one.
-const FLUSH_PAGES_MAX: usize = 16;
 
 /// Forgets a range of kernel addresses on all CPUs that run.
 pub fn flush_kernel_range_all_cpus(start: VirtAddr, len: usize) {

@@ -42,7 +42,7 @@ pub fn now_ns() -> u64 {
     if shift == 0 {
         return ticks * MULT.load(Relaxed);
     }
-    (u128::from(ticks) * u128::from(MULT.load(Relaxed)) >> shift) as u64
+    ((u128::from(ticks) * u128::from(MULT.load(Relaxed))) >> shift) as u64
 }
 
 /// The counter value at which `ns` since boot have passed, rounded up.

@@ -215,13 +215,13 @@ pub fn flush_all() {
 }
 
 /// Above this many pages one flush of everything is cheaper than one per page (Linux's number).
-const SINGLE_PAGES_MAX: usize = 33;
+pub const FLUSH_PAGES_MAX: usize = 33;
 /// In a request: kernel addresses, of all contexts.
 const KERNEL: u64 = 1 << 16;
 
 fn flush_range(asid: u64, start: usize, len: usize) {
     let pages = len.div_ceil(PAGE_SIZE);
-    match (asid == KERNEL, pages > SINGLE_PAGES_MAX) {
+    match (asid == KERNEL, pages > FLUSH_PAGES_MAX) {
         (true, true) => flush_all(),
         (false, true) => flush_asid(asid as u16),
         (true, false) => (0..pages).for_each(|i| flush_active_page(start + i * PAGE_SIZE)),

@@ -71,6 +71,8 @@ pub unsafe fn activate(root: PhysAddr, _asid: u16) {
 pub fn active_root() -> PhysAddr {
     PhysAddr(ROOT.load(Relaxed))
 }
+pub const FLUSH_PAGES_MAX: usize = 8;
+
 pub fn flush_page(_va: VirtAddr, _asid: u16) {
     LOCAL_FLUSHES.fetch_add(1, Relaxed);
 }
