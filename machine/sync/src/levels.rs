@@ -40,12 +40,14 @@ levels! {
     MountTree 10;
     /// Rename across directories (Linux's s_vfs_rename_mutex).
     Rename 14;
+    /// A file's position (Linux's f_pos_lock): held while the file is read or written.
+    FilePosition 18;
     /// A directory's or file's contents (Linux's i_rwsem). Parent before child.
     InodeContents 20;
-    /// A file's position (Linux's f_pos_lock).
-    FilePosition 24;
     /// Process tree, groups and sessions, when a change must sleep.
     ProcessTree 28;
+    /// What an epoll instance watches; held while the watched file is polled.
+    EpollItems 29;
     /// A pipe's, socket's, terminal's or event object's buffers.
     Terminal 30;
     PipeBuffer 32;
@@ -113,6 +115,8 @@ levels! {
     TaskState 220 irq;
     /// Run queue of a CPU. Two at once by ascending CPU number.
     RunQueue 224 irq;
+    /// The numbers of tasks: the last reference to a task may go in an interrupt handler.
+    TaskIds 226 irq;
     /// Clock and timekeeping.
     TimeKeeper 228 irq;
     /// Cross-CPU call queue.

@@ -1,0 +1,207 @@
+//! Advisory locks: flock(2), fcntl(2) record locks and open-file-description locks.
+//!
+//! POSIX record locks belong to a process (here: its descriptor table, as on Linux) and go with the first
+//! close of any descriptor of the file. OFD locks and flock locks belong to the open file.
+
+use crate::file::File;
+use crate::inode::InodeRef;
+use abi::{Errno, errno::Result};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use reclock::{Kind, Lock, Ranges, WaitGraph};
+use sync::SpinLock;
+use sync::levels::{FileLocks, Leaf};
+use task::{WaitMode, WaitQueue};
+
+/// Who holds a lock. Two are the same when their ids are.
+#[derive(Clone, Copy, Debug)]
+pub struct LockOwner {
+    id: u64,
+    /// What F_GETLK tells: the process, or -1 for an open file.
+    pub pid: i32,
+}
+
+impl PartialEq for LockOwner {
+    fn eq(&self, other: &LockOwner) -> bool {
+        self.id == other.id
+    }
+}
+
+impl LockOwner {
+    /// A process, by [`crate::FileTable::owner_id`].
+    pub fn process(table_id: u64, pid: i32) -> LockOwner {
+        LockOwner { id: table_id, pid }
+    }
+
+    /// An open file.
+    pub fn open_file(file: &File) -> LockOwner {
+        LockOwner { id: core::ptr::from_ref(file) as u64, pid: -1 }
+    }
+
+    fn is_process(self) -> bool {
+        self.pid >= 0
+    }
+}
+
+#[derive(Default)]
+struct State {
+    records: Ranges<LockOwner>,
+    /// flock(2): by open file.
+    whole: Vec<(LockOwner, Kind)>,
+}
+
+/// The locks of one inode.
+pub struct InodeLocks {
+    state: SpinLock<State, FileLocks>,
+    changed: WaitQueue,
+}
+
+impl Default for InodeLocks {
+    fn default() -> Self {
+        InodeLocks {
+            state: SpinLock::new(State::default()),
+            changed: WaitQueue::new(&"locks_lock_inode_wait"),
+        }
+    }
+}
+
+/// Which process waits for which, over all files: for EDEADLK.
+static WAITS: SpinLock<WaitGraph<u64>, Leaf> = SpinLock::new(WaitGraph::new());
+/// Edges followed before a request is assumed to be safe.
+const DEADLOCK_DEPTH: usize = 64;
+
+fn of(inode: &InodeRef) -> &InodeLocks {
+    if inode.locks.get().is_none() {
+        let _ = inode.locks.set(Box::default());
+    }
+    inode.locks.get_expect()
+}
+
+/// F_GETLK: the first lock in the way of this one.
+pub fn test(file: &File, owner: LockOwner, start: u64, end: u64, kind: Kind) -> Option<Lock<LockOwner>> {
+    let locks = file.inode().locks.get()?;
+    let state = locks.state.lock();
+    state.records.conflict(&Lock { start, end, kind, owner }).copied()
+}
+
+/// F_SETLK, F_SETLKW: sets `start..=end` to `kind`, or unlocks it with `None`.
+pub fn set(
+    file: &File,
+    owner: LockOwner,
+    start: u64,
+    end: u64,
+    kind: Option<Kind>,
+    wait: bool,
+) -> Result<()> {
+    let locks = of(file.inode());
+    let attempt = || try_set(locks, owner, start, end, kind);
+    match attempt() {
+        Err(Errno::EAGAIN) if wait => {}
+        result => return result,
+    }
+    let result = locks.changed.wait_until(WaitMode::Interruptible, None, || match attempt() {
+        Err(Errno::EAGAIN) => note_wait(locks, Lock { start, end, kind: kind?, owner }).err().map(Err),
+        result => Some(result),
+    });
+    if owner.is_process() {
+        WAITS.lock().remove(owner.id);
+    }
+    result.unwrap_or(Err(Errno::ERESTARTSYS))
+}
+
+fn try_set(locks: &InodeLocks, owner: LockOwner, start: u64, end: u64, kind: Option<Kind>) -> Result<()> {
+    let mut state = locks.state.lock();
+    if let Some(kind) = kind
+        && state.records.conflict(&Lock { start, end, kind, owner }).is_some()
+    {
+        return Err(Errno::EAGAIN);
+    }
+    state.records.set(owner, start, end, kind).map_err(|_| Errno::ENOLCK)?;
+    drop(state);
+    // A downgrade or an unlock may let somebody in.
+    locks.changed.wake_all();
+    Ok(())
+}
+
+/// Notes whom the owner waits for now; EDEADLK when that one waits for the owner.
+fn note_wait(locks: &InodeLocks, wanted: Lock<LockOwner>) -> Result<()> {
+    let holder = locks.state.lock().records.conflict(&wanted).map(|lock| lock.owner);
+    let Some(holder) = holder.filter(|holder| holder.is_process() && wanted.owner.is_process()) else {
+        return Ok(());
+    };
+    let mut waits = WAITS.lock();
+    waits.remove(wanted.owner.id);
+    if waits.would_deadlock(wanted.owner.id, holder.id, DEADLOCK_DEPTH) {
+        return Err(Errno::EDEADLK);
+    }
+    if waits.add(wanted.owner.id, holder.id) { Ok(()) } else { Err(Errno::ENOLCK) }
+}
+
+/// flock(2). `None` unlocks. EAGAIN when it would have to wait and may not.
+pub fn flock(file: &File, kind: Option<Kind>, wait: bool) -> Result<()> {
+    let owner = LockOwner::open_file(file);
+    let locks = of(file.inode());
+    let attempt = || try_flock(locks, owner, kind);
+    match attempt() {
+        Err(Errno::EAGAIN) if wait => {}
+        result => return result,
+    }
+    let tried = locks.changed.wait_until(WaitMode::Interruptible, None, || match attempt() {
+        Err(Errno::EAGAIN) => None,
+        result => Some(result),
+    });
+    tried.unwrap_or(Err(Errno::ERESTARTSYS))
+}
+
+/// A conversion drops the old lock first, so another may get in between (flock(2)).
+fn try_flock(locks: &InodeLocks, owner: LockOwner, kind: Option<Kind>) -> Result<()> {
+    let mut state = locks.state.lock();
+    let before = state.whole.len();
+    if kind.is_some() && state.whole.contains(&(owner, kind.unwrap_or(Kind::Read))) {
+        return Ok(());
+    }
+    state.whole.retain(|held| held.0 != owner);
+    let dropped = state.whole.len() != before;
+    let result = match kind {
+        None => Ok(()),
+        Some(kind) if state.whole.iter().any(|held| kind == Kind::Write || held.1 == Kind::Write) => {
+            Err(Errno::EAGAIN)
+        }
+        Some(kind) => match state.whole.try_reserve(1) {
+            Ok(()) => {
+                state.whole.push((owner, kind));
+                Ok(())
+            }
+            Err(_) => Err(Errno::ENOLCK),
+        },
+    };
+    drop(state);
+    if dropped {
+        locks.changed.wake_all();
+    }
+    result
+}
+
+/// A descriptor of a process was closed: its record locks on the file go.
+pub(crate) fn descriptor_closed(table_id: u64, file: &Arc<File>) {
+    let Some(locks) = file.inode().locks.get() else { return };
+    let owner = LockOwner { id: table_id, pid: 0 };
+    if locks.state.lock().records.remove_owner(owner) {
+        locks.changed.wake_all();
+    }
+}
+
+/// The last reference to an open file goes: so do its locks.
+pub(crate) fn file_closed(file: &File) {
+    let Some(locks) = file.inode().locks.get() else { return };
+    let owner = LockOwner::open_file(file);
+    let mut state = locks.state.lock();
+    let before = state.whole.len();
+    state.whole.retain(|held| held.0 != owner);
+    let changed = state.records.remove_owner(owner) || state.whole.len() != before;
+    drop(state);
+    if changed {
+        locks.changed.wake_all();
+    }
+}

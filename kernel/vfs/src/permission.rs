@@ -1,0 +1,85 @@
+//! Who may do what to a file: path_resolution(7), "Permissions", and the rules of unlink and chmod.
+
+use crate::cred::Cred;
+use crate::inode::Inode;
+use crate::path::Path;
+use abi::cap::{CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER};
+use abi::stat::{R_OK, S_IRWXUGO, S_ISVTX, W_OK, X_OK};
+use abi::{Errno, errno::Result};
+
+/// Whether `cred` may search the directory. The common case first: everybody may.
+#[inline]
+pub fn may_search(inode: &Inode, cred: &Cred) -> Result<()> {
+    if inode.mode() & 0o111 == 0o111 && !custom(inode) { Ok(()) } else { check(inode, X_OK, cred) }
+}
+
+/// File systems of generated files may decide themselves; they say so by flag.
+#[inline]
+fn custom(inode: &Inode) -> bool {
+    inode.flags.contains(crate::inode::InodeFlags::REVALIDATE)
+}
+
+/// Whether `cred` has all of the rights in `mask` (R_OK, W_OK, X_OK). EACCES. Mounts are not looked at.
+pub fn check(inode: &Inode, mask: u32, cred: &Cred) -> Result<()> {
+    let mode = inode.mode();
+    let shift = if cred.fsuid == inode.uid() {
+        6
+    } else if (mode >> 3 ^ mode) & mask & 7 != 0 && cred.in_group(inode.gid()) {
+        // The group is looked up only when its rights differ from everybody's.
+        3
+    } else {
+        0
+    };
+    if mode >> shift & mask == mask { Ok(()) } else { check_privileged(inode, mask, cred) }
+}
+
+#[cold]
+fn check_privileged(inode: &Inode, mask: u32, cred: &Cred) -> Result<()> {
+    let search_only = mask & W_OK == 0;
+    if inode.is_dir() {
+        if search_only && cred.capable(CAP_DAC_READ_SEARCH) || cred.capable(CAP_DAC_OVERRIDE) {
+            return Ok(());
+        }
+        return Err(Errno::EACCES);
+    }
+    if mask == R_OK && cred.capable(CAP_DAC_READ_SEARCH) {
+        return Ok(());
+    }
+    let executable = mask & X_OK == 0 || inode.mode() & S_IRWXUGO & 0o111 != 0;
+    if executable && cred.capable(CAP_DAC_OVERRIDE) { Ok(()) } else { Err(Errno::EACCES) }
+}
+
+/// The full check of a place: the file system's own rule if it has one, read-only mounts for writing.
+pub fn check_path(path: &Path, mask: u32, cred: &Cred) -> Result<()> {
+    let inode = path.inode();
+    if mask & W_OK != 0 && path.mount.is_read_only() {
+        use crate::inode::FileType::*;
+        if matches!(inode.file_type(), Regular | Directory | Symlink) {
+            return Err(Errno::EROFS);
+        }
+    }
+    check_inode(inode, mask, cred)
+}
+
+/// [`check`] with the file system's own rule.
+pub fn check_inode(inode: &crate::InodeRef, mask: u32, cred: &Cred) -> Result<()> {
+    if custom(inode)
+        && let Some(answer) = inode.ops.permission(inode, mask, cred)
+    {
+        return answer;
+    }
+    check(inode, mask, cred)
+}
+
+/// Owner, or CAP_FOWNER.
+pub fn is_owner(inode: &Inode, cred: &Cred) -> bool {
+    cred.fsuid == inode.uid() || cred.capable(CAP_FOWNER)
+}
+
+/// Whether the sticky bit of `dir` keeps `cred` from removing `inode`.
+pub fn sticky_forbids(dir: &Inode, inode: &Inode, cred: &Cred) -> bool {
+    dir.mode() & S_ISVTX != 0
+        && cred.fsuid != inode.uid()
+        && cred.fsuid != dir.uid()
+        && !cred.capable(CAP_FOWNER)
+}
