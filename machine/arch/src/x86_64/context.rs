@@ -73,7 +73,7 @@ impl TaskState {
         let flags = irq::disable();
         self.user = true;
         self.fs_base = fs_base();
-        self.gs_base = gs_base();
+        self.gs_base = raw_gs_base();
         fpu::fork_to(&mut self.fpu);
         irq::restore(flags);
     }
@@ -125,7 +125,7 @@ pub unsafe fn switch(prev: *mut TaskState, next: *mut TaskState) {
 fn save_user(task: &mut TaskState) {
     if cpuid::has(cpuid::FSGSBASE) {
         task.fs_base = fs_base();
-        task.gs_base = gs_base();
+        task.gs_base = raw_gs_base();
     }
 }
 
@@ -134,7 +134,7 @@ fn load_user(task: &TaskState) {
     if fs_base() != task.fs_base {
         write_fs_base(task.fs_base);
     }
-    if gs_base() != task.gs_base {
+    if raw_gs_base() != task.gs_base {
         write_gs_base(task.gs_base);
     }
 }
@@ -161,17 +161,23 @@ pub fn fs_base() -> usize {
     }
 }
 
-/// The user GS base of the current thread. Interrupts off, or on with the answer a hint.
-#[inline]
+/// The user GS base of the current thread.
 pub fn gs_base() -> usize {
+    let flags = irq::disable();
+    let base = raw_gs_base();
+    irq::restore(flags);
+    base
+}
+
+/// As [`gs_base`], interrupts off.
+#[inline]
+fn raw_gs_base() -> usize {
     // SAFETY: 1. as above; 2. the other base is this CPU's only between the two swaps, where just an NMI
     // can get in, which looks after GS itself.
     unsafe {
         if cpuid::has(cpuid::FSGSBASE) {
             let base;
-            let flags = irq::disable();
             asm!("swapgs", "rdgsbase {}", "swapgs", out(reg) base, options(nomem, nostack, preserves_flags));
-            irq::restore(flags);
             base
         } else {
             reg::rdmsr(reg::MSR_KERNEL_GS_BASE) as usize
