@@ -178,7 +178,8 @@ pub fn find_idle(cpus: &impl Cpus, allowed: &[u64], from: usize) -> Option<usize
     })
 }
 
-fn least_loaded(cpus: &impl Cpus, allowed: &[u64], near: usize) -> Option<usize> {
+/// The CPU in `allowed`, of those near `near`, with the least to do; `near` in doubt.
+pub fn least_loaded(cpus: &impl Cpus, allowed: &[u64], near: usize) -> Option<usize> {
     let candidates = members(cpus, allowed, near);
     candidates.min_by_key(|cpu| (cpus.nr_running(*cpu), cpus.load(*cpu), *cpu != near))
 }
