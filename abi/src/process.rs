@@ -109,13 +109,9 @@ pub const PR_CAP_AMBIENT_CLEAR_ALL: usize = 4;
 pub const PR_SET_VMA: i32 = 0x5356_4d41;
 pub const PR_SET_VMA_ANON_NAME: usize = 0;
 
-pub const SECBIT_NOROOT: u32 = 1 << 0;
 pub const SECBIT_NOROOT_LOCKED: u32 = 1 << 1;
-pub const SECBIT_NO_SETUID_FIXUP: u32 = 1 << 2;
 pub const SECBIT_NO_SETUID_FIXUP_LOCKED: u32 = 1 << 3;
-pub const SECBIT_KEEP_CAPS: u32 = 1 << 4;
 pub const SECBIT_KEEP_CAPS_LOCKED: u32 = 1 << 5;
-pub const SECBIT_NO_CAP_AMBIENT_RAISE: u32 = 1 << 6;
 pub const SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED: u32 = 1 << 7;
 
 /// `struct __user_cap_header_struct`.
@@ -137,9 +133,6 @@ pub struct CapData {
 pub const LINUX_CAPABILITY_VERSION_1: u32 = 0x1998_0330;
 pub const LINUX_CAPABILITY_VERSION_2: u32 = 0x2007_1026;
 pub const LINUX_CAPABILITY_VERSION_3: u32 = 0x2008_0522;
-
-pub const CAP_SETPCAP: u32 = 8;
-pub const CAP_LAST_CAP: u32 = 40;
 
 pub const AT_NULL: u64 = 0;
 pub const AT_PHDR: u64 = 3;
@@ -212,3 +205,38 @@ pub const ADDR_NO_RANDOMIZE: u32 = 0x004_0000;
 pub const READ_IMPLIES_EXEC: u32 = 0x040_0000;
 /// The bits of the personality that a setuid program does not keep.
 pub const PER_CLEAR_ON_SETID: u32 = 0x004_0000 | 0x020_0000 | 0x008_0000 | 0x010_0000;
+
+/// The number of restart_syscall(2), which the kernel itself makes a thread call.
+#[cfg(target_arch = "riscv64")]
+pub const NR_RESTART_SYSCALL: usize = 128;
+/// The number of restart_syscall(2), which the kernel itself makes a thread call.
+#[cfg(not(target_arch = "riscv64"))]
+pub const NR_RESTART_SYSCALL: usize = 219;
+
+/// What uname(2) and AT_PLATFORM call the machine.
+#[cfg(target_arch = "riscv64")]
+pub const MACHINE: &str = "riscv64";
+/// What uname(2) and AT_PLATFORM call the machine.
+#[cfg(not(target_arch = "riscv64"))]
+pub const MACHINE: &str = "x86_64";
+
+/// `e_machine` of programs that run here.
+#[cfg(target_arch = "riscv64")]
+pub const ELF_MACHINE: u16 = 243;
+/// `e_machine` of programs that run here.
+#[cfg(not(target_arch = "riscv64"))]
+pub const ELF_MACHINE: u16 = 62;
+
+/// AT_HWCAP when the processor's own word is not known: IMAFDC.
+#[cfg(target_arch = "riscv64")]
+pub const HWCAP_BASE: u64 = 1 << 8 | 1 << 12 | 1 | 1 << 5 | 1 << 3 | 1 << 2;
+/// AT_HWCAP when the processor's own word is not known: programs ask it themselves.
+#[cfg(not(target_arch = "riscv64"))]
+pub const HWCAP_BASE: u64 = 0;
+
+/// Bytes a signal frame takes at most, for AT_MINSIGSTKSZ.
+#[cfg(target_arch = "riscv64")]
+pub const SIGNAL_FRAME_BYTES: u64 = 2048;
+/// Bytes a signal frame takes at most (with AVX-512 state), for AT_MINSIGSTKSZ.
+#[cfg(not(target_arch = "riscv64"))]
+pub const SIGNAL_FRAME_BYTES: u64 = 3632;

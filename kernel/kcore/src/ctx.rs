@@ -39,6 +39,9 @@ pub(crate) struct Local {
     pub clear_child_tid: usize,
     /// Who waits in vfork(2) for this process to exec or exit.
     pub vfork: Option<Arc<crate::clone::Vfork>>,
+    /// The registers were replaced (rt_sigreturn): the result register is not a result, however much it
+    /// looks like a restart code.
+    pub keep_result: bool,
     /// The thread leaves the loop: its exit status as wait(2) encodes it.
     pub exit: Option<i32>,
 }
@@ -158,10 +161,10 @@ impl vm::Limits for Ctx<'_> {
     }
 
     fn memlock(&self) -> u64 {
-        if self.capable(creds::CAP_IPC_LOCK) { u64::MAX } else { self.limit(abi::resource::RLIMIT_MEMLOCK) }
+        if self.capable(abi::cap::CAP_IPC_LOCK) { u64::MAX } else { self.limit(abi::resource::RLIMIT_MEMLOCK) }
     }
 
     fn may_map_low(&self) -> bool {
-        self.capable(creds::CAP_SYS_RAWIO)
+        self.capable(abi::cap::CAP_SYS_RAWIO)
     }
 }

@@ -54,7 +54,7 @@ pub mod wait;
 pub use abi::process::Pid;
 pub use ctx::{Ctx, Restart};
 pub use jobs::{Group, Session, Terminal};
-pub use process::{Image, Process, ProcessState};
+pub use process::{Process, ProcessState};
 pub use signal::SigSet;
 pub use thread::{Thread, work};
 

@@ -1,0 +1,163 @@
+//! Out of memory: choosing a process to kill, and the report that Linux writes.
+
+use crate::process::{Process, ProcessState};
+use crate::signal::{self, SigInfo};
+use crate::{pid, work};
+use abi::signal::SIGKILL;
+use alloc::sync::Arc;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use klog::{pr_err, pr_warn};
+use sync::SpinLock;
+use sync::levels::Leaf;
+use task::WaitMode;
+
+/// A process with this `oom_score_adj` is never chosen.
+pub const SCORE_ADJ_MIN: i32 = -1000;
+pub const SCORE_ADJ_MAX: i32 = 1000;
+
+/// How long a victim may take to end before another is chosen.
+const PATIENCE_NS: u64 = 2_000_000_000;
+const STEP_NS: u64 = 5_000_000;
+
+static KILLS: AtomicU64 = AtomicU64::new(0);
+static VICTIM: SpinLock<Option<Victim>, Leaf> = SpinLock::new(None);
+
+struct Victim {
+    process: Arc<Process>,
+    since_ns: u64,
+}
+
+/// Processes killed since boot (oom_kill in /proc/vmstat).
+pub fn kill_total() -> u64 {
+    KILLS.load(Relaxed)
+}
+
+/// The reclaimer of last resort (`mem::set_reclaimer`): kills, lets the victim end, and says that trying
+/// again is worthwhile. 0: nothing can be done, the allocation fails. May sleep.
+pub fn reclaim(pages_wanted: usize) -> usize {
+    if task::current().fatal_pending() {
+        return 0;
+    }
+    let free_before = mem::free_pages();
+    if !out_of_memory(0) {
+        return 0;
+    }
+    let free_now = mem::free_pages();
+    free_now.saturating_sub(free_before).max(usize::from(free_now > pages_wanted))
+}
+
+/// There is no memory for an allocation of `order`: kills the largest process, or gives the one that is
+/// being killed time to end. False when there is nobody to kill. May sleep.
+pub fn out_of_memory(order: usize) -> bool {
+    if let Some(victim) = current_victim() {
+        wait_for(&victim);
+        return true;
+    }
+    let Some((victim, score)) = choose() else {
+        pr_err!("Out of memory and no killable processes...");
+        return false;
+    };
+    kill(&victim, score, order);
+    wait_for(&victim);
+    true
+}
+
+/// The process that is on its way out, unless it takes too long.
+fn current_victim() -> Option<Arc<Process>> {
+    let mut slot = VICTIM.lock();
+    let victim = slot.as_ref()?;
+    let gone = victim.process.state() != ProcessState::Alive || victim.process.mm().is_none();
+    let late = time::monotonic_ns().saturating_sub(victim.since_ns) > PATIENCE_NS;
+    let process = victim.process.clone();
+    if gone || late {
+        let old = slot.take();
+        drop(slot);
+        drop(old);
+        return None;
+    }
+    Some(process)
+}
+
+/// Waits a moment for the victim's memory. The caller itself being the victim, it must go on to die.
+fn wait_for(victim: &Arc<Process>) {
+    for _ in 0..20 {
+        let ended = victim.state() != ProcessState::Alive || victim.mm().is_none();
+        if ended || task::current().fatal_pending() {
+            return;
+        }
+        let deadline_ns = time::monotonic_ns() + STEP_NS;
+        let _ = task::wait_alone::<()>(&"oom_kill", WaitMode::Killable, Some(deadline_ns), || None);
+    }
+}
+
+/// Points of a process: resident pages and page tables, moved by `oom_score_adj` thousandths of memory.
+/// `None`: not to be killed.
+pub fn points(process: &Process) -> Option<i64> {
+    let adjust = process.oom_score_adj.load(Relaxed);
+    if process.is_kernel || process.is_init() || adjust == SCORE_ADJ_MIN || process.exiting.load(SeqCst) {
+        return None;
+    }
+    let mm = process.mm()?;
+    let pages = mm.resident().0 as i64;
+    let total = mem::total_bytes() as i64 / arch::PAGE_SIZE as i64;
+    Some((pages + i64::from(adjust) * (total / 1000)).max(1))
+}
+
+/// `oom_score` of /proc, 0 to 1333 or so.
+pub fn score(process: &Process) -> i64 {
+    let total = (mem::total_bytes() / arch::PAGE_SIZE).max(1) as i64;
+    points(process).map_or(0, |points| (1000 + points * 1000 / total) * 2 / 3)
+}
+
+fn choose() -> Option<(Arc<Process>, i64)> {
+    let mut best: Option<(Arc<Process>, i64)> = None;
+    pid::for_each_process(|process| {
+        if let Some(points) = points(process)
+            && best.as_ref().is_none_or(|(_, most)| points > *most)
+        {
+            best = Some((process.clone(), points));
+        }
+    });
+    best
+}
+
+fn kill(victim: &Arc<Process>, points: i64, order: usize) {
+    let Some(thread) = victim.main_thread() else { return };
+    let invoker = crate::Thread::current().map_or_else(|| task::current().name(), |t| t.comm());
+    pr_warn!("{invoker} invoked oom-killer: gfp_mask=0x0, order={order}, oom_score_adj=0");
+    report_memory();
+    let kib = |pages: u64| pages * (arch::PAGE_SIZE as u64 / 1024);
+    let usage = victim.mm().map(|mm| mm.resident().0).unwrap_or(0);
+    pr_err!(
+        "Out of memory: Killed process {} ({}) total-rss:{}kB, UID:{} oom_score_adj:{} points:{points}",
+        victim.pid(),
+        thread.comm(),
+        kib(usage),
+        thread.cred().uid,
+        victim.oom_score_adj.load(Relaxed)
+    );
+    KILLS.fetch_add(1, Relaxed);
+    *VICTIM.lock() = Some(Victim { process: victim.clone(), since_ns: time::monotonic_ns() });
+    let _ = signal::send_forced(victim, SigInfo::kernel(SIGKILL));
+    debug_assert!(thread.work() & work::EXIT != 0 || victim.state() != ProcessState::Alive);
+}
+
+/// The list of who uses what.
+fn report_memory() {
+    pr_warn!("free:{} pages of {}", mem::free_pages(), mem::total_bytes() / arch::PAGE_SIZE);
+    pr_warn!("[  pid  ]   uid  tgid      rss oom_score_adj name");
+    pid::for_each_process(|process| {
+        let Some(mm) = process.mm() else { return };
+        let Some(thread) = process.main_thread() else { return };
+        pr_warn!(
+            "[{:>7}] {:>5} {:>5} {:>8} {:>13} {}",
+            process.pid(),
+            thread.cred().uid,
+            process.pid(),
+            mm.resident().0,
+            process.oom_score_adj.load(Relaxed),
+            thread.comm()
+        );
+    });
+}

@@ -1,0 +1,253 @@
+//! A process: the threads that share a number, memory and signal handlers, and what belongs to them all.
+
+use crate::jobs::{Group, Session};
+use crate::rlimit::{Limits, UserCounts};
+use crate::signal::ProcessSignals;
+use crate::thread::Thread;
+use crate::timers::ProcessTimers;
+use crate::usage::Totals;
+use crate::{Pid, SigSet};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize};
+use sync::SpinLock;
+use sync::levels::{Leaf, Process as ProcessLevel, Signals};
+use task::WaitQueue;
+use vm::AddressSpace;
+
+/// Where a process is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ProcessState {
+    /// Has threads.
+    Alive,
+    /// Has ended; its parent has not asked yet.
+    Zombie,
+    /// Was waited for: the number is free.
+    Reaped,
+}
+
+/// Place in the tree. Written with the table of [`crate::pid`] locked for writing; numbers, 0 is none.
+#[derive(Default)]
+pub(crate) struct Links {
+    pub parent: AtomicU32,
+    pub first_child: AtomicU32,
+    pub next_sibling: AtomicU32,
+    pub previous_sibling: AtomicU32,
+    pub next_in_group: AtomicU32,
+    pub previous_in_group: AtomicU32,
+}
+
+pub(crate) struct Membership {
+    pub group: Arc<Group>,
+    pub session: Arc<Session>,
+}
+
+/// See the file comment. Fields are grouped by what guards them.
+pub struct Process {
+    pid: Pid,
+    pub(crate) links: Links,
+    /// Nanoseconds between boot and the process's start.
+    pub start_ns: u64,
+    pub is_kernel: bool,
+
+    /// Changes with the process table locked for writing.
+    pub(crate) membership: SpinLock<Membership, ProcessLevel>,
+
+    /// Threads, handlers, pending signals, stop and exit.
+    pub(crate) signals: SpinLock<ProcessSignals, Signals>,
+    /// The mask of the shared pending signals, for looking without the lock; written under it.
+    pub(crate) shared_pending: AtomicU64,
+    /// Living threads; written under the signal lock.
+    pub(crate) thread_count: AtomicUsize,
+    /// The exit of all threads has begun.
+    pub(crate) exiting: AtomicBool,
+
+    state: AtomicU32,
+    /// What wait(2) reports, once a zombie.
+    pub(crate) exit_status: AtomicI32,
+    /// The signal the parent gets at the end; 0: none.
+    pub(crate) exit_signal: AtomicU32,
+    /// Where the parent's threads sleep in wait(2): woken when a child of THIS process changes state.
+    pub(crate) child_wait: WaitQueue,
+    /// Woken when the number of threads falls (exec waits for the others to end).
+    pub(crate) thread_wait: WaitQueue,
+    /// Woken at the end, for pidfd readiness.
+    pub exit_wait: Arc<WaitQueue>,
+
+    mm: SpinLock<Option<Arc<AddressSpace>>, ProcessLevel>,
+    pub(crate) limits: Limits,
+    pub(crate) counts: SpinLock<Arc<UserCounts>, Leaf>,
+    pub(crate) totals: SpinLock<Totals, Leaf>,
+    pub(crate) timers: ProcessTimers,
+
+    /// Address of the sigreturn trampoline in this process; 0: none.
+    pub(crate) sigreturn: AtomicUsize,
+    pub personality: AtomicU32,
+    /// PR_SET_DUMPABLE: 0 no, 1 yes, 2 root only.
+    pub dumpable: AtomicU32,
+    pub(crate) child_subreaper: AtomicBool,
+    /// The signal this process gets when its parent ends; 0: none.
+    pub(crate) death_signal: AtomicU32,
+    /// Has run exec since fork: setpgid by the parent is refused.
+    pub(crate) did_exec: AtomicBool,
+    pub oom_score_adj: AtomicI32,
+    /// `oom_score_adj` may not be set below this without privilege.
+    pub oom_score_adj_min: AtomicI32,
+    pub(crate) traced: AtomicBool,
+}
+
+/// What a new process starts with.
+pub(crate) struct NewProcess {
+    pub pid: Pid,
+    pub is_kernel: bool,
+    pub membership: Membership,
+    pub signals: ProcessSignals,
+    pub exit_signal: u32,
+    pub mm: Option<Arc<AddressSpace>>,
+    pub limits: Limits,
+    pub counts: Arc<UserCounts>,
+}
+
+impl Process {
+    pub(crate) fn new(new: NewProcess) -> Arc<Process> {
+        Arc::new_cyclic(|this| Process {
+            pid: new.pid,
+            links: Links::default(),
+            start_ns: time::monotonic_ns(),
+            is_kernel: new.is_kernel,
+            membership: SpinLock::new(new.membership),
+            signals: SpinLock::new(new.signals),
+            shared_pending: AtomicU64::new(0),
+            thread_count: AtomicUsize::new(0),
+            exiting: AtomicBool::new(false),
+            state: AtomicU32::new(ProcessState::Alive as u32),
+            exit_status: AtomicI32::new(0),
+            exit_signal: AtomicU32::new(new.exit_signal),
+            child_wait: WaitQueue::new(&"do_wait"),
+            thread_wait: WaitQueue::new(&"de_thread"),
+            exit_wait: Arc::new(WaitQueue::new(&"pidfd_poll")),
+            mm: SpinLock::new(new.mm),
+            limits: new.limits,
+            counts: SpinLock::new(new.counts),
+            totals: SpinLock::new(Totals::default()),
+            timers: ProcessTimers::new(this.clone()),
+            sigreturn: AtomicUsize::new(0),
+            personality: AtomicU32::new(0),
+            dumpable: AtomicU32::new(1),
+            child_subreaper: AtomicBool::new(false),
+            death_signal: AtomicU32::new(0),
+            did_exec: AtomicBool::new(false),
+            oom_score_adj: AtomicI32::new(0),
+            oom_score_adj_min: AtomicI32::new(0),
+            traced: AtomicBool::new(false),
+        })
+    }
+
+    #[inline]
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// The parent's number; 0 for init and kthreadd.
+    #[inline]
+    pub fn parent_pid(&self) -> Pid {
+        self.links.parent.load(Relaxed)
+    }
+
+    pub fn parent(&self) -> Option<Arc<Process>> {
+        crate::pid::find_process(self.parent_pid())
+    }
+
+    pub fn group(&self) -> Arc<Group> {
+        self.membership.lock().group.clone()
+    }
+
+    pub fn session(&self) -> Arc<Session> {
+        self.membership.lock().session.clone()
+    }
+
+    pub fn pgid(&self) -> Pid {
+        self.membership.lock().group.pgid()
+    }
+
+    pub fn sid(&self) -> Pid {
+        self.membership.lock().session.sid()
+    }
+
+    /// The controlling terminal, if the session has one.
+    pub fn terminal(&self) -> Option<Arc<dyn crate::Terminal>> {
+        self.session().terminal()
+    }
+
+    /// Whether this process leads its session.
+    pub fn is_session_leader(&self) -> bool {
+        self.sid() == self.pid
+    }
+
+    pub fn state(&self) -> ProcessState {
+        match self.state.load(Acquire) {
+            0 => ProcessState::Alive,
+            1 => ProcessState::Zombie,
+            _ => ProcessState::Reaped,
+        }
+    }
+
+    pub(crate) fn set_state(&self, state: ProcessState) {
+        self.state.store(state as u32, Release);
+    }
+
+    /// Makes a zombie reaped; false when somebody else was first.
+    pub(crate) fn claim_reap(&self) -> bool {
+        let (zombie, reaped) = (ProcessState::Zombie as u32, ProcessState::Reaped as u32);
+        self.state.compare_exchange(zombie, reaped, SeqCst, SeqCst).is_ok()
+    }
+
+    /// The threads that live, in order of creation.
+    pub fn threads(&self) -> Vec<Arc<Thread>> {
+        self.signals.lock().threads.clone()
+    }
+
+    pub fn thread_count(&self) -> usize {
+        self.thread_count.load(Relaxed)
+    }
+
+    /// The thread that stands for the process: its leader, or the oldest when that has ended.
+    pub fn main_thread(&self) -> Option<Arc<Thread>> {
+        let signals = self.signals.lock();
+        signals.threads.iter().find(|t| t.is_leader()).or(signals.threads.first()).cloned()
+    }
+
+    /// Memory; `None` for kernel threads and after exit.
+    pub fn mm(&self) -> Option<Arc<AddressSpace>> {
+        self.mm.lock().clone()
+    }
+
+    pub(crate) fn set_mm(&self, mm: Option<Arc<AddressSpace>>) {
+        // The old one is dropped after the lock: taking a whole address space down sleeps.
+        let old = core::mem::replace(&mut *self.mm.lock(), mm);
+        drop(old);
+    }
+
+    /// Signals pending for the process as a whole.
+    pub fn shared_pending(&self) -> SigSet {
+        SigSet::from_bits(self.shared_pending.load(SeqCst))
+    }
+
+    /// Switches the strace-like trace of the process (`/proc/PID/` of procfs, and boot argument).
+    pub fn set_traced(&self, on: bool) {
+        self.traced.store(on, SeqCst);
+        for thread in self.threads() {
+            thread.interrupt(crate::work::TRACE, false);
+        }
+    }
+
+    pub fn is_traced(&self) -> bool {
+        self.traced.load(Relaxed)
+    }
+
+    /// Whether it is init, which the default actions of signals do not touch.
+    pub fn is_init(&self) -> bool {
+        self.pid == 1
+    }
+}

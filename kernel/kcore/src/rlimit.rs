@@ -1,0 +1,166 @@
+//! Resource limits (getrlimit(2)) and what a user's processes use up together.
+
+use crate::process::Process;
+use crate::{Ctx, Result};
+use abi::Errno;
+use abi::cap::CAP_SYS_RESOURCE;
+use abi::resource::{
+    RLIM_INFINITY, RLIM_NLIMITS, RLIMIT_CORE, RLIMIT_CPU, RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE, RLIMIT_NICE,
+    RLIMIT_NOFILE, RLIMIT_NPROC, RLIMIT_RTPRIO, RLIMIT_SIGPENDING, RLIMIT_STACK, Rlimit,
+};
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
+use sync::SpinLock;
+use sync::levels::Leaf;
+
+/// The most descriptors a process may ask for (/proc/sys/fs/nr_open).
+pub const NR_OPEN: u64 = 1 << 20;
+
+/// The limits of one process. Read word by word without a lock; a change takes one, so that two changes
+/// of one limit do not mix.
+pub(crate) struct Limits {
+    current: [AtomicU64; RLIM_NLIMITS],
+    max: [AtomicU64; RLIM_NLIMITS],
+    change: SpinLock<(), Leaf>,
+}
+
+impl Limits {
+    /// What the first process starts with, as Linux does on a machine with `memory_bytes`.
+    pub fn initial(memory_bytes: u64) -> Limits {
+        let limits = Limits {
+            current: [const { AtomicU64::new(RLIM_INFINITY) }; RLIM_NLIMITS],
+            max: [const { AtomicU64::new(RLIM_INFINITY) }; RLIM_NLIMITS],
+            change: SpinLock::new(()),
+        };
+        // A thread costs about eight times its kernel stack; half of memory may go to that (fork_init).
+        let threads = (memory_bytes / (8 * 16_384) / 2).max(20);
+        limits.put(RLIMIT_STACK, Rlimit { current: 8 << 20, max: RLIM_INFINITY });
+        limits.put(RLIMIT_CORE, Rlimit { current: 0, max: RLIM_INFINITY });
+        limits.put(RLIMIT_NPROC, Rlimit::both(threads));
+        limits.put(RLIMIT_NOFILE, Rlimit { current: 1024, max: 4096 });
+        limits.put(RLIMIT_MEMLOCK, Rlimit::both(8 << 20));
+        limits.put(RLIMIT_SIGPENDING, Rlimit::both(threads));
+        limits.put(RLIMIT_MSGQUEUE, Rlimit::both(819_200));
+        limits.put(RLIMIT_NICE, Rlimit::both(0));
+        limits.put(RLIMIT_RTPRIO, Rlimit::both(0));
+        limits
+    }
+
+    pub fn fork(&self) -> Limits {
+        let copy = |from: &[AtomicU64; RLIM_NLIMITS]| core::array::from_fn(|i| AtomicU64::new(from[i].load(Relaxed)));
+        Limits { current: copy(&self.current), max: copy(&self.max), change: SpinLock::new(()) }
+    }
+
+    fn put(&self, resource: usize, limit: Rlimit) {
+        self.current[resource].store(limit.current, Relaxed);
+        self.max[resource].store(limit.max, Relaxed);
+    }
+
+    fn get(&self, resource: usize) -> Rlimit {
+        Rlimit { current: self.current[resource].load(Relaxed), max: self.max[resource].load(Relaxed) }
+    }
+}
+
+/// The soft limit; `u64::MAX` is none.
+#[inline]
+pub fn soft(process: &Process, resource: usize) -> u64 {
+    process.limits.current.get(resource).map_or(RLIM_INFINITY, |l| l.load(Relaxed))
+}
+
+/// Both limits. EINVAL for an unknown resource.
+pub fn get(process: &Process, resource: usize) -> Result<Rlimit> {
+    if resource >= RLIM_NLIMITS { Err(Errno::EINVAL) } else { Ok(process.limits.get(resource)) }
+}
+
+/// Changes both limits; returns the old ones. EPERM for raising a hard limit without CAP_SYS_RESOURCE.
+pub fn set(ctx: &Ctx, process: &Process, resource: usize, new: Rlimit) -> Result<Rlimit> {
+    if resource >= RLIM_NLIMITS || new.current > new.max {
+        return Err(Errno::EINVAL);
+    }
+    if resource == RLIMIT_NOFILE && new.max > NR_OPEN {
+        return Err(Errno::EPERM);
+    }
+    let _one = process.limits.change.lock();
+    let old = process.limits.get(resource);
+    if new.max > old.max && !ctx.capable(CAP_SYS_RESOURCE) {
+        return Err(Errno::EPERM);
+    }
+    // Linux: a limit of no CPU time at all would kill at once; it means one second.
+    let zero = resource == RLIMIT_CPU && new.current == 0;
+    process.limits.put(resource, if zero { Rlimit { current: 1, max: new.max.max(1) } } else { new });
+    if resource == RLIMIT_CPU {
+        process.timers.watch_cpu();
+    }
+    Ok(old)
+}
+
+/// What all processes of a user (by real uid) use together.
+pub struct UserCounts {
+    pub uid: u32,
+    /// Threads, against RLIMIT_NPROC.
+    threads: AtomicU64,
+    signals: AtomicU64,
+}
+
+static USERS: SpinLock<BTreeMap<u32, Weak<UserCounts>>, Leaf> = SpinLock::new(BTreeMap::new());
+
+impl UserCounts {
+    /// The counts of a user, the same object for all its processes.
+    pub(crate) fn of(uid: u32) -> Arc<UserCounts> {
+        let mut users = USERS.lock();
+        if let Some(found) = users.get(&uid).and_then(Weak::upgrade) {
+            return found;
+        }
+        let counts = Arc::new(UserCounts { uid, threads: AtomicU64::new(0), signals: AtomicU64::new(0) });
+        users.insert(uid, Arc::downgrade(&counts));
+        counts
+    }
+
+    pub fn threads(&self) -> u64 {
+        self.threads.load(Relaxed)
+    }
+
+    /// Pending queued signals (SigQ in /proc/PID/status).
+    pub fn signals(&self) -> u64 {
+        self.signals.load(Relaxed)
+    }
+
+    pub(crate) fn add_thread(&self) -> u64 {
+        self.threads.fetch_add(1, Relaxed) + 1
+    }
+
+    pub(crate) fn remove_thread(&self) {
+        self.threads.fetch_sub(1, Relaxed);
+    }
+
+    pub(crate) fn charge_signal(&self, limit: u64) -> bool {
+        let over = self.signals.fetch_add(1, Relaxed) >= limit;
+        if over {
+            self.uncharge_signal();
+        }
+        !over
+    }
+
+    pub(crate) fn uncharge_signal(&self) {
+        self.signals.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Drop for UserCounts {
+    fn drop(&mut self) {
+        let mut users = USERS.lock();
+        // Somebody may have made a new one meanwhile: only a dead entry goes.
+        if users.get(&self.uid).is_some_and(|w| w.strong_count() == 0) {
+            users.remove(&self.uid);
+        }
+    }
+}
+
+impl Process {
+    /// What the process's user uses.
+    pub fn user_counts(&self) -> Arc<UserCounts> {
+        self.counts.lock().clone()
+    }
+}

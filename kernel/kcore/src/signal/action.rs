@@ -1,0 +1,111 @@
+//! What a process does about each signal: sigaction(2).
+
+use super::{DEFAULT_IGNORED, SigSet};
+use abi::signal::{SIG_DFL, SIG_IGN, SIGNAL_MAX};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use sync::SpinLock;
+use sync::levels::SignalHandlers;
+
+/// `struct sigaction` inside the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Action {
+    /// An address, SIG_DFL or SIG_IGN.
+    pub handler: usize,
+    pub flags: u32,
+    pub restorer: usize,
+    pub mask: SigSet,
+}
+
+/// The sigaction table; shared by processes made with CLONE_SIGHAND.
+pub struct Handlers {
+    actions: SpinLock<Box<[Action; SIGNAL_MAX as usize]>, SignalHandlers>,
+    /// Signals that are thrown away when sent: SIG_IGN, or SIG_DFL where that does nothing. A copy of
+    /// what `actions` says, so that senders look without the lock.
+    ignored: AtomicU64,
+    /// Signals with a handler.
+    caught: AtomicU64,
+}
+
+impl Handlers {
+    /// All default.
+    pub(crate) fn new() -> Arc<Handlers> {
+        Arc::new(Handlers {
+            actions: SpinLock::new(Box::new([Action::default(); SIGNAL_MAX as usize])),
+            ignored: AtomicU64::new(DEFAULT_IGNORED.bits()),
+            caught: AtomicU64::new(0),
+        })
+    }
+
+    /// A copy for a child (fork).
+    pub(crate) fn fork(&self) -> Arc<Handlers> {
+        let actions = self.actions.lock().clone();
+        Arc::new(Handlers {
+            actions: SpinLock::new(actions),
+            ignored: AtomicU64::new(self.ignored.load(SeqCst)),
+            caught: AtomicU64::new(self.caught.load(SeqCst)),
+        })
+    }
+
+    /// What exec leaves: handlers become default, ignored stays ignored. `all` also resets those
+    /// (CLONE_CLEAR_SIGHAND keeps SIG_IGN, so it passes false as well).
+    pub(crate) fn reset_caught(&self) {
+        let mut actions = self.actions.lock();
+        for (signal, action) in (1..).zip(actions.iter_mut()) {
+            let handler = if action.handler == SIG_IGN { SIG_IGN } else { SIG_DFL };
+            *action = Action { handler, ..Action::default() };
+            self.publish(signal, handler);
+        }
+    }
+
+    pub fn get(&self, signal: u32) -> Action {
+        self.actions.lock()[(signal - 1) as usize % SIGNAL_MAX as usize]
+    }
+
+    pub(crate) fn set(&self, signal: u32, action: Action) -> Action {
+        let mut actions = self.actions.lock();
+        self.publish(signal, action.handler);
+        core::mem::replace(&mut actions[(signal - 1) as usize % SIGNAL_MAX as usize], action)
+    }
+
+    /// SA_RESETHAND.
+    pub(crate) fn reset(&self, signal: u32) {
+        self.set(signal, Action::default());
+    }
+
+    /// Called with `actions` locked.
+    fn publish(&self, signal: u32, handler: usize) {
+        let bit = SigSet::one(signal);
+        let ignored = handler == SIG_IGN || handler == SIG_DFL && DEFAULT_IGNORED.contains(signal);
+        put(&self.ignored, bit, ignored);
+        put(&self.caught, bit, handler != SIG_IGN && handler != SIG_DFL);
+    }
+
+    /// Signals that do nothing when they arrive.
+    pub fn ignored(&self) -> SigSet {
+        SigSet::from_bits(self.ignored.load(SeqCst))
+    }
+
+    /// Signals with a handler.
+    pub fn caught(&self) -> SigSet {
+        SigSet::from_bits(self.caught.load(SeqCst))
+    }
+
+    /// Signals set to SIG_IGN, as `/proc/PID/status` shows them.
+    pub fn explicitly_ignored(&self) -> SigSet {
+        let actions = self.actions.lock();
+        let mut set = SigSet::EMPTY;
+        for (signal, action) in (1..).zip(actions.iter()) {
+            if action.handler == SIG_IGN {
+                set = set.with(signal);
+            }
+        }
+        set
+    }
+}
+
+fn put(word: &AtomicU64, bit: SigSet, on: bool) {
+    let old = word.load(SeqCst);
+    word.store(if on { old | bit.bits() } else { old & !bit.bits() }, SeqCst);
+}

@@ -1,0 +1,258 @@
+//! Delivering: what happens between a system call or trap and the way back to user mode.
+
+use super::{Action, DEFAULT_IGNORED, DEFAULT_STOPS, SYNCHRONOUS, SigInfo, SigSet, stop};
+use crate::process::Process;
+use crate::thread::{Thread, work};
+use crate::{Ctx, Result, jobs, timers};
+use abi::Errno;
+use abi::process::NR_RESTART_SYSCALL;
+use abi::signal::{
+    MINSIGSTKSZ, SA_NODEFER, SA_ONSTACK, SA_RESETHAND, SA_RESTART, SIG_DFL, SIG_IGN, SIGSEGV, SIGSTOP, SI_TIMER,
+    SS_AUTODISARM, SS_DISABLE, SS_ONSTACK,
+};
+use alloc::sync::Arc;
+use arch::Fault;
+use arch::sigframe::{AltStack, FrameRequest};
+use core::sync::atomic::Ordering::SeqCst;
+
+/// Whether the thread goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Outcome {
+    Continue,
+    /// It ends with this status, as wait(2) encodes it.
+    Exit(i32),
+}
+
+/// Everything that has to be done before the thread returns to user mode. `call` is the system call that
+/// it comes from and its restart code, when that call is to be restarted.
+pub(crate) fn deliver(ctx: &mut Ctx, mut call: Option<(usize, Errno)>) -> Outcome {
+    loop {
+        if ctx.thread.work() & work::EXIT != 0 {
+            return Outcome::Exit(exit_status(ctx));
+        }
+        if ctx.thread.work() & work::STOP != 0 {
+            stop::take_part(ctx.thread);
+            continue;
+        }
+        let Some((info, action)) = next(ctx.thread) else { break };
+        match action.handler {
+            SIG_IGN => {}
+            SIG_DFL => default_action(ctx, &info),
+            _ => {
+                restart_under_handler(ctx, call.take(), &action);
+                handle(ctx, &info, &action);
+            }
+        }
+    }
+    restart(ctx, call);
+    if ctx.thread.take_work(work::RESTORE_MASK)
+        && let Some(mask) = ctx.local.saved_mask.take()
+    {
+        ctx.thread.set_blocked(mask);
+    }
+    ctx.thread.recalculate();
+    Outcome::Continue
+}
+
+fn exit_status(ctx: &Ctx) -> i32 {
+    let shared = ctx.process.signals.lock().exit;
+    shared.or(ctx.local.exit).unwrap_or(0)
+}
+
+/// Takes the next deliverable signal and what to do about it.
+fn next(thread: &Arc<Thread>) -> Option<(SigInfo, Action)> {
+    let process = thread.process();
+    let info = take(thread, !thread.blocked())?;
+    let signal = info.signo as u32;
+    let handlers = process.signals.lock().handlers.clone();
+    let action = handlers.get(signal);
+    if action.flags & SA_RESETHAND != 0 && action.handler != SIG_IGN && action.handler != SIG_DFL {
+        handlers.set(signal, Action { handler: SIG_DFL, ..action });
+    }
+    Some((info, action))
+}
+
+/// Takes a pending signal of `wanted`: the thread's own before the process's, faults before all.
+pub(crate) fn take(thread: &Thread, wanted: SigSet) -> Option<SigInfo> {
+    let process = thread.process();
+    let mut signals = process.signals.lock();
+    let own = {
+        let mut pending = thread.pending.lock();
+        let info = pending.take(wanted);
+        thread.publish_pending(pending.mask());
+        info
+    };
+    let info = own.or_else(|| signals.shared.take(wanted))?;
+    process.shared_pending.store(signals.shared.mask().bits(), SeqCst);
+    if DEFAULT_STOPS.contains(info.signo as u32) {
+        signals.stop.dequeued = true;
+    }
+    drop(signals);
+    if info.code == SI_TIMER { timers::signal_taken(process, info).or_else(|| take(thread, wanted)) } else { Some(info) }
+}
+
+fn default_action(ctx: &mut Ctx, info: &SigInfo) {
+    let signal = info.signo as u32;
+    if DEFAULT_IGNORED.contains(signal) {
+        return;
+    }
+    if DEFAULT_STOPS.contains(signal) {
+        if signal == SIGSTOP || !jobs::is_orphaned(&ctx.process.group()) {
+            stop::begin(ctx.process, signal);
+        }
+        return;
+    }
+    // Init is spared, except from its own faults.
+    if ctx.process.is_init() && !(SYNCHRONOUS.contains(signal) && info.code > 0) {
+        return;
+    }
+    if SYNCHRONOUS.contains(signal) && info.code > 0 {
+        report_fault(ctx, info);
+    }
+    // No core file is written, so the status never says that one was.
+    let mut signals = ctx.process.signals.lock();
+    super::begin_exit(ctx.process, &mut signals, signal as i32);
+}
+
+/// Linux's line about a program that dies of its own fault.
+fn report_fault(ctx: &Ctx, info: &SigInfo) {
+    klog::pr_info!(
+        "{}[{}]: {} at {:#x} ip {:#x} sp {:#x} code {}",
+        ctx.thread.comm(),
+        ctx.thread.tid(),
+        abi::signal::signal_name(info.signo as u32),
+        info.si_addr(),
+        ctx.user.pc(),
+        ctx.user.sp(),
+        info.code
+    );
+}
+
+// ---- restarting the interrupted system call ----
+
+/// No handler runs: the call is made again.
+fn restart(ctx: &mut Ctx, call: Option<(usize, Errno)>) {
+    let Some((number, code)) = call else { return };
+    let number = if code == Errno::ERESTART_RESTARTBLOCK { NR_RESTART_SYSCALL } else { number };
+    ctx.user.rewind_syscall(number);
+}
+
+/// A handler runs first: SA_RESTART decides, except for the calls that never or always start again.
+fn restart_under_handler(ctx: &mut Ctx, call: Option<(usize, Errno)>, action: &Action) {
+    let Some((number, code)) = call else { return };
+    let again = code == Errno::ERESTARTNOINTR || code == Errno::ERESTARTSYS && action.flags & SA_RESTART != 0;
+    if again {
+        ctx.user.rewind_syscall(number);
+    } else {
+        ctx.user.set_return(Errno::EINTR.as_return());
+    }
+    ctx.local.restart = None;
+}
+
+// ---- the frame ----
+
+/// Makes the program run its handler; it dies of SIGSEGV when its stack cannot take the frame.
+fn handle(ctx: &mut Ctx, info: &SigInfo, action: &Action) {
+    let signal = info.signo as u32;
+    let blocked = ctx.thread.blocked();
+    ctx.thread.take_work(work::RESTORE_MASK);
+    let saved = ctx.local.saved_mask.take().unwrap_or(blocked);
+    let alt = ctx.local.alt_stack;
+    let request = FrameRequest {
+        signal,
+        info: &info.to_user(),
+        handler: action.handler,
+        restorer: if action.restorer != 0 { action.restorer } else { ctx.process.sigreturn() },
+        blocked: saved.bits(),
+        alt_stack: alt,
+        stack_top: (action.flags & SA_ONSTACK != 0).then(|| alt_top(&alt, ctx.user.sp())).flatten(),
+    };
+    let mut write = |addr: usize, bytes: &[u8]| mem::user::write(addr, bytes).map_err(|_| Fault);
+    if arch::signal::setup_frame(ctx.user, &request, &mut write).is_err() {
+        frame_failed(ctx, signal);
+        return;
+    }
+    if alt.flags & SS_AUTODISARM != 0 {
+        ctx.local.alt_stack = AltStack { flags: SS_DISABLE, ..AltStack::default() };
+    }
+    let mut mask = blocked | action.mask;
+    if action.flags & SA_NODEFER == 0 {
+        mask = mask.with(signal);
+    }
+    ctx.thread.set_blocked(mask);
+}
+
+fn frame_failed(ctx: &mut Ctx, signal: u32) {
+    if signal == SIGSEGV {
+        ctx.process.signals.lock().handlers.clone().reset(SIGSEGV);
+    }
+    super::force(ctx.thread, SigInfo::kernel(SIGSEGV));
+}
+
+fn is_on(alt: &AltStack, sp: usize) -> bool {
+    alt.size != 0 && sp > alt.sp && sp - alt.sp <= alt.size
+}
+
+/// Where a frame on the alternate stack starts; `None` when there is none or the thread is on it.
+fn alt_top(alt: &AltStack, sp: usize) -> Option<usize> {
+    let usable = alt.size != 0 && alt.flags & SS_DISABLE == 0;
+    let inside = alt.flags & SS_AUTODISARM == 0 && is_on(alt, sp);
+    (usable && !inside).then(|| alt.sp.checked_add(alt.size)).flatten()
+}
+
+/// rt_sigreturn(2): puts back what the frame kept. A bad frame kills.
+pub fn restore_frame(ctx: &mut Ctx) -> Result<usize> {
+    let mut read = |addr: usize, bytes: &mut [u8]| mem::user::read(addr, bytes).map_err(|_| Fault);
+    let Ok(restored) = arch::signal::restore_frame(ctx.user, &mut read) else {
+        super::force(ctx.thread, SigInfo::kernel(SIGSEGV));
+        return Ok(0);
+    };
+    ctx.local.restart = None;
+    ctx.thread.set_blocked(SigSet::from_bits(restored.blocked));
+    // As in Linux, a frame with an impossible stack does not fail the return.
+    let _ = set_alt_stack(ctx, restored.alt_stack);
+    ctx.local.keep_result = true;
+    ctx.thread.add_work(work::SIGNAL);
+    Ok(ctx.user.return_value() as usize)
+}
+
+/// sigaltstack(2), the old stack with its present state.
+pub fn alt_stack(ctx: &Ctx) -> AltStack {
+    let alt = ctx.local.alt_stack;
+    let state = if alt.size == 0 {
+        SS_DISABLE
+    } else if alt.flags & SS_AUTODISARM == 0 && is_on(&alt, ctx.user.sp()) {
+        SS_ONSTACK
+    } else {
+        0
+    };
+    AltStack { flags: state | alt.flags & SS_AUTODISARM, ..alt }
+}
+
+/// sigaltstack(2), the new stack. EPERM on it, EINVAL for flags, ENOMEM when too small.
+pub fn set_alt_stack(ctx: &mut Ctx, new: AltStack) -> Result<()> {
+    let old = ctx.local.alt_stack;
+    if old.flags & SS_AUTODISARM == 0 && is_on(&old, ctx.user.sp()) {
+        return Err(Errno::EPERM);
+    }
+    let mode = new.flags & !SS_AUTODISARM;
+    if mode != SS_DISABLE && mode != SS_ONSTACK && mode != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if mode == SS_DISABLE {
+        ctx.local.alt_stack = AltStack { flags: new.flags, ..AltStack::default() };
+        return Ok(());
+    }
+    if new.size < MINSIGSTKSZ {
+        return Err(Errno::ENOMEM);
+    }
+    ctx.local.alt_stack = new;
+    Ok(())
+}
+
+impl Process {
+    /// The address of the vDSO's sigreturn code, for architectures whose handlers bring none.
+    pub(crate) fn sigreturn(&self) -> usize {
+        self.sigreturn.load(SeqCst)
+    }
+}

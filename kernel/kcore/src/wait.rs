@@ -1,0 +1,134 @@
+//! Waiting for children: wait4(2), waitid(2).
+
+use crate::exit;
+use crate::process::{Process, ProcessState};
+use crate::usage::{self, Usage};
+use crate::{Ctx, Pid, Result, pid};
+use abi::Errno;
+use abi::process::{__WALL, __WCLONE, WCONTINUED, WEXITED, WNOHANG, WNOWAIT, WSTOPPED};
+use abi::signal::{CLD_CONTINUED, CLD_EXITED, CLD_KILLED, CLD_STOPPED, SIGCHLD, SIGCONT};
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use task::WaitMode;
+
+/// Which children.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    Any,
+    Process(Pid),
+    Group(Pid),
+}
+
+/// What was found.
+#[derive(Clone, Copy, Debug)]
+pub struct Report {
+    pub pid: Pid,
+    pub uid: u32,
+    /// `CLD_*`.
+    pub code: i32,
+    /// Exit code or signal number, as `si_status`.
+    pub status: i32,
+    /// Status as wait4 encodes it.
+    pub wait_status: i32,
+    pub usage: Usage,
+}
+
+/// Waits until a child of `which` has something to report of what `options` ask for. `Ok(None)`: nothing
+/// yet, with WNOHANG. ECHILD when there is no such child, ERESTARTSYS for a signal.
+pub fn wait(ctx: &mut Ctx, which: Which, options: u32) -> Result<Option<Report>> {
+    let process = ctx.process.clone();
+    let attempt = || match look(&process, which, options) {
+        Ok(None) if options & WNOHANG == 0 => None,
+        other => Some(other),
+    };
+    let end = process.child_wait.wait_until(WaitMode::Interruptible, None, attempt);
+    end.unwrap_or(Err(Errno::ERESTARTSYS))
+}
+
+/// One look at all children.
+fn look(parent: &Arc<Process>, which: Which, options: u32) -> Result<Option<Report>> {
+    let mut eligible = false;
+    for child in candidates(parent, which) {
+        if !is_eligible(&child, which, options) {
+            continue;
+        }
+        eligible = true;
+        if let Some(report) = examine(parent, &child, options) {
+            return Ok(Some(report));
+        }
+    }
+    if eligible { Ok(None) } else { Err(Errno::ECHILD) }
+}
+
+/// The children that may be meant: one by its number, or all.
+fn candidates(parent: &Arc<Process>, which: Which) -> alloc::vec::Vec<Arc<Process>> {
+    match which {
+        Which::Process(number) => {
+            let child = pid::find_process(number).filter(|c| c.parent_pid() == parent.pid());
+            child.into_iter().collect()
+        }
+        _ => pid::children(parent),
+    }
+}
+
+fn is_eligible(child: &Process, which: Which, options: u32) -> bool {
+    if let Which::Group(pgid) = which
+        && child.pgid() != pgid
+    {
+        return false;
+    }
+    if child.state() == ProcessState::Reaped {
+        return false;
+    }
+    // "Clone" children are those whose exit signal is not SIGCHLD.
+    let is_clone = child.exit_signal.load(Relaxed) != SIGCHLD;
+    options & __WALL != 0 || is_clone == (options & __WCLONE != 0)
+}
+
+fn examine(parent: &Process, child: &Arc<Process>, options: u32) -> Option<Report> {
+    match child.state() {
+        ProcessState::Zombie if options & WEXITED != 0 => ended(parent, child, options),
+        ProcessState::Alive => changed(child, options),
+        _ => None,
+    }
+}
+
+fn report(child: &Process, code: i32, status: i32, wait_status: i32) -> Report {
+    let uid = child.user_counts().uid;
+    Report { pid: child.pid(), uid, code, status, wait_status, usage: usage::of_process(child) }
+}
+
+fn ended(parent: &Process, child: &Arc<Process>, options: u32) -> Option<Report> {
+    let keep = options & WNOWAIT != 0;
+    if !keep && !child.claim_reap() {
+        return None;
+    }
+    let status = child.exit_status.load(SeqCst);
+    let found = match status & 0x7f {
+        0 => report(child, CLD_EXITED, status >> 8 & 0xff, status),
+        signal => report(child, CLD_KILLED, signal, status),
+    };
+    if !keep {
+        usage::child_reaped(parent, child);
+        exit::release(child);
+    }
+    Some(found)
+}
+
+/// Stopped or continued, and not reported yet.
+fn changed(child: &Arc<Process>, options: u32) -> Option<Report> {
+    let keep = options & WNOWAIT != 0;
+    let mut signals = child.signals.lock();
+    let stop = &mut signals.stop;
+    let (code, status, wait_status) = if options & WSTOPPED != 0 && stop.complete && stop.unreported_stop {
+        stop.unreported_stop = keep;
+        (CLD_STOPPED, stop.signal as i32, (stop.signal as i32) << 8 | 0x7f)
+    } else if options & WCONTINUED != 0 && stop.unreported_continue {
+        stop.unreported_continue = keep;
+        (CLD_CONTINUED, SIGCONT as i32, 0xffff)
+    } else {
+        return None;
+    };
+    drop(signals);
+    Some(report(child, code, status, wait_status))
+}
