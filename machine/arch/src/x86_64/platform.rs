@@ -6,7 +6,7 @@
 use super::acpi::{self, Fadt, MadtEntry, Tables};
 use super::io::IoRegion;
 use super::{apic, console, cpuid, ioapic, mptable, percpu, power, reg, timer};
-use crate::{BootInfo, MAX_CPUS, PAGE_SIZE, PhysAddr, UartInfo, VirtAddr, VirtioMmio, hooks};
+use crate::{BootInfo, MAX_CPUS, PAGE_SIZE, PciHost, PhysAddr, UartInfo, VirtAddr, VirtioMmio, hooks};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 const IO_APICS_MAX: usize = 4;
@@ -53,8 +53,8 @@ static VIRTIO: [VirtioSlot; VIRTIO_MAX] =
     [const { VirtioSlot { base: AtomicUsize::new(0), len: AtomicU32::new(0), line: AtomicU32::new(0) } };
         VIRTIO_MAX];
 static REDUCED: AtomicBool = AtomicBool::new(false);
-static HAS_PCI: AtomicBool = AtomicBool::new(false);
-static ECAM: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+/// Address, first bus, number of buses (0: there is no PCI).
+static ECAM: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
 
 fn found() -> &'static mut Found {
     // SAFETY: 1. only CPU 0 calls this, before others start, one reference at a time.
@@ -201,10 +201,11 @@ pub fn init(_info: &BootInfo) {
         init_virtio(slot, *device);
     }
     REDUCED.store(found.fadt.hardware_reduced || !found.acpi, Ordering::Relaxed);
-    HAS_PCI.store(found.ecam.is_some(), Ordering::Relaxed);
     if let Some((phys, first, last)) = found.ecam {
-        ECAM[0].store(phys, Ordering::Relaxed);
-        ECAM[1].store(u64::from(last) - u64::from(first) + 1, Ordering::Relaxed);
+        let values = [phys, first.into(), u64::from(last.saturating_sub(first)) + 1];
+        for (slot, value) in ECAM.iter().zip(values) {
+            slot.store(value, Ordering::Relaxed);
+        }
     }
     timer::refine();
 }
@@ -262,14 +263,29 @@ pub fn virtio_mmio() -> impl Iterator<Item = VirtioMmio> {
     })
 }
 
-/// PCI's memory-mapped configuration space: physical address and number of buses, 1 MiB each.
-pub fn pci_ecam() -> Option<(PhysAddr, u64)> {
-    let [phys, buses] = [0, 1].map(|i: usize| ECAM[i].load(Ordering::Relaxed));
-    (buses != 0).then_some((PhysAddr(phys), buses))
+/// PCI's configuration space (MCFG), and the part of the hole below 4 GiB that is left for devices: from the
+/// end of the configuration space to the I/O APIC where that is in the lower part of the hole (q35), else
+/// below it (microvm). Firmware has put the devices there; a window above 4 GiB is not described.
+pub fn pci_host() -> Option<PciHost> {
+    const HOLE: u64 = 0xc000_0000;
+    let [ecam, first, count] = [0, 1, 2].map(|i: usize| ECAM[i].load(Ordering::Relaxed));
+    if count == 0 {
+        return None;
+    }
+    let ecam_len = count << 20;
+    let end = ecam + (first << 20) + ecam_len;
+    let (start, stop) = if end <= HOLE { (HOLE, DEFAULT_IO_APIC) } else { (HOLE, ecam.max(HOLE)) };
+    Some(PciHost {
+        ecam: PhysAddr(ecam),
+        ecam_len,
+        buses: (first as u8, (first + count - 1) as u8),
+        mem32: (start, stop - start),
+        mem64: (0, 0),
+    })
 }
 
 pub fn machine_name() -> &'static str {
-    match (HAS_PCI.load(Ordering::Relaxed), REDUCED.load(Ordering::Relaxed)) {
+    match (ECAM[2].load(Ordering::Relaxed) != 0, REDUCED.load(Ordering::Relaxed)) {
         (true, false) => "PC (q35)",
         (_, true) => "microvm",
         (false, false) => "PC",
