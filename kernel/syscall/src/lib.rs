@@ -31,6 +31,7 @@ mod sys;
 pub mod table;
 mod time;
 pub mod trace;
+mod xattr;
 
 pub use arg::Arg;
 pub use table::{arguments, name, number};
@@ -40,5 +41,9 @@ pub(crate) use kcore::{Ctx, Result};
 
 /// Gives the system calls to the user loop. Once, at boot.
 pub fn install() {
-    kcore::user::install_calls(&table::CALLS, &table::TRACED_CALLS);
+    kcore::user::install_calls(kcore::user::Calls {
+        plain: &table::CALLS,
+        traced: &table::TRACED_CALLS,
+        unimplemented: enosys::unimplemented,
+    });
 }

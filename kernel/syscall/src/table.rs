@@ -200,7 +200,6 @@ calls! {
     150 229 munlock => mm::munlock(addr, len);
     151 230 mlockall => mm::mlockall(flags);
     152 231 munlockall => mm::munlockall();
-    319 279 memfd_create => mm::memfd_create(name, flags);
 
     // ---- descriptors ----
     0 63 read => fs::read(fd, buf, len);
@@ -234,8 +233,10 @@ calls! {
     40 71 sendfile => fs::sendfile(out, input, offset, count);
     326 285 copy_file_range => fs::copy_file_range(input, input_offset, out, out_offset, len, flags);
     275 76 splice => fs::splice(input, input_offset, out, out_offset, len, flags);
+    276 77 tee => fs::tee(input, out, len, flags);
     22 - pipe => fs::pipe(fds);
     293 59 pipe2 => fs::pipe2(fds, flags);
+    319 279 memfd_create => fs::memfd_create(name, flags);
     284 - eventfd => fs::eventfd(initial);
     290 19 eventfd2 => fs::eventfd2(initial, flags);
     78 - getdents => fs::getdents(fd, buf, count);
@@ -293,6 +294,20 @@ calls! {
     165 40 mount => path::mount(source, target, fstype, flags, data);
     166 39 umount2 => path::umount2(target, flags);
     155 41 pivot_root => path::pivot_root(new_root, put_old);
+
+    // ---- extended attributes ----
+    188 5 setxattr => xattr::setxattr(path, name, value, size, flags);
+    189 6 lsetxattr => xattr::lsetxattr(path, name, value, size, flags);
+    190 7 fsetxattr => xattr::fsetxattr(fd, name, value, size, flags);
+    191 8 getxattr => xattr::getxattr(path, name, value, size);
+    192 9 lgetxattr => xattr::lgetxattr(path, name, value, size);
+    193 10 fgetxattr => xattr::fgetxattr(fd, name, value, size);
+    194 11 listxattr => xattr::listxattr(path, buf, size);
+    195 12 llistxattr => xattr::llistxattr(path, buf, size);
+    196 13 flistxattr => xattr::flistxattr(fd, buf, size);
+    197 14 removexattr => xattr::removexattr(path, name);
+    198 15 lremovexattr => xattr::lremovexattr(path, name);
+    199 16 fremovexattr => xattr::fremovexattr(fd, name);
 
     // ---- readiness ----
     7 - poll => poll::poll(fds, count, timeout);

@@ -45,6 +45,11 @@ impl DirSink {
         &self.bytes
     }
 
+    /// The records, for changing them.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// Whether an entry did not fit.
     pub fn is_full(&self) -> bool {
         self.full

@@ -206,6 +206,11 @@ pub struct Reserved<'a> {
 }
 
 impl Reserved<'_> {
+    /// The number.
+    pub fn number(&self) -> i32 {
+        self.fd as i32
+    }
+
     /// Gives the number its file.
     pub fn fill(mut self, file: Arc<File>) -> i32 {
         self.filled = true;
