@@ -202,7 +202,11 @@ fn new_process(ctx: &Ctx, request: &CloneRequest, pid: Pid, mm: &Arc<AddressSpac
         is_kernel: false,
         membership: Membership { group: parent.group(), session: parent.session() },
         signals: ProcessSignals::new(handlers),
-        exit_signal: if request.has(CLONE_PARENT) { parent.exit_signal.load(Relaxed) } else { request.exit_signal },
+        exit_signal: if request.has(CLONE_PARENT) {
+            parent.exit_signal.load(Relaxed)
+        } else {
+            request.exit_signal
+        },
         mm: Some(mm.clone()),
         limits: parent.limits.fork(),
         counts: parent.user_counts(),
@@ -242,7 +246,12 @@ fn new_local(
     }
 }
 
-fn new_task(ctx: &Ctx, request: &CloneRequest, thread: &Arc<Thread>, local: Local) -> Result<Arc<task::Task>> {
+fn new_task(
+    ctx: &Ctx,
+    request: &CloneRequest,
+    thread: &Arc<Thread>,
+    local: Local,
+) -> Result<Arc<task::Task>> {
     let mut registers = ctx.user.clone();
     registers.set_return(0);
     if request.stack != 0 {

@@ -8,11 +8,12 @@ use crate::{Ctx, Result};
 use abi::Errno;
 use abi::cap::{
     CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_FSETID, CAP_LAST_CAP,
-    CAP_LINUX_IMMUTABLE, CAP_MAC_OVERRIDE, CAP_MKNOD, CAP_SETGID, CAP_SETPCAP, CAP_SETUID,
-    SECBIT_KEEP_CAPS, SECBIT_NO_SETUID_FIXUP,
+    CAP_LINUX_IMMUTABLE, CAP_MAC_OVERRIDE, CAP_MKNOD, CAP_SETGID, CAP_SETPCAP, CAP_SETUID, SECBIT_KEEP_CAPS,
+    SECBIT_NO_SETUID_FIXUP,
 };
 use abi::process::{
-    SECBIT_KEEP_CAPS_LOCKED, SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED, SECBIT_NO_SETUID_FIXUP_LOCKED, SECBIT_NOROOT_LOCKED,
+    SECBIT_KEEP_CAPS_LOCKED, SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED, SECBIT_NO_SETUID_FIXUP_LOCKED,
+    SECBIT_NOROOT_LOCKED,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -27,7 +28,12 @@ pub(crate) fn commit(ctx: &mut Ctx, cred: Arc<Cred>) {
     let old = core::mem::replace(&mut ctx.local.cred, cred.clone());
     ctx.thread.publish_cred(cred.clone());
     let more = !cred.permitted.is_subset_of(old.permitted);
-    if old.euid != cred.euid || old.egid != cred.egid || old.fsuid != cred.fsuid || old.fsgid != cred.fsgid || more {
+    if old.euid != cred.euid
+        || old.egid != cred.egid
+        || old.fsuid != cred.fsuid
+        || old.fsgid != cred.fsgid
+        || more
+    {
         ctx.process.dumpable.store(0, Relaxed);
         ctx.process.death_signal.store(0, Relaxed);
     }
@@ -233,7 +239,11 @@ pub fn capset(old: &Cred, effective: CapSet, permitted: CapSet, inheritable: Cap
     let setpcap = old.capable(CAP_SETPCAP);
     let inheritable_ok = setpcap || inheritable.is_subset_of(old.inheritable.or(old.permitted));
     let bounded = inheritable.is_subset_of(old.inheritable.or(old.bounding));
-    if !inheritable_ok || !bounded || !permitted.is_subset_of(old.permitted) || !effective.is_subset_of(permitted) {
+    if !inheritable_ok
+        || !bounded
+        || !permitted.is_subset_of(old.permitted)
+        || !effective.is_subset_of(permitted)
+    {
         return Err(Errno::EPERM);
     }
     let ambient = old.ambient.and(permitted.and(inheritable));

@@ -120,7 +120,11 @@ impl Ctx<'_> {
 
     /// Runs `call` with the signal mask replaced (ppoll, pselect, epoll_pwait, sigsuspend). When the call
     /// ends by a signal, that signal is delivered under the temporary mask and its frame keeps the old one.
-    pub fn with_mask<R>(&mut self, mask: Option<SigSet>, call: impl FnOnce(&mut Self) -> Result<R>) -> Result<R> {
+    pub fn with_mask<R>(
+        &mut self,
+        mask: Option<SigSet>,
+        call: impl FnOnce(&mut Self) -> Result<R>,
+    ) -> Result<R> {
         let Some(mask) = mask else { return call(self) };
         let old = self.thread.set_blocked(mask);
         let result = call(self);
@@ -138,6 +142,21 @@ impl Ctx<'_> {
     pub(crate) fn request_exit(&mut self, status: i32) {
         self.local.exit.get_or_insert(status);
         self.thread.add_work(work::EXIT);
+    }
+
+    /// set_tid_address(2).
+    pub fn set_clear_child_tid(&mut self, address: usize) {
+        self.local.clear_child_tid = address;
+    }
+
+    /// Replaces the signal mask (sigprocmask(2)).
+    pub fn block(&mut self, mask: SigSet) {
+        self.thread.set_blocked(mask);
+    }
+
+    /// What restart_syscall(2) is to do.
+    pub fn take_restart(&mut self) -> Option<Restart> {
+        self.local.restart.take()
     }
 
     /// Whether other threads exist in the process.
@@ -161,7 +180,11 @@ impl vm::Limits for Ctx<'_> {
     }
 
     fn memlock(&self) -> u64 {
-        if self.capable(abi::cap::CAP_IPC_LOCK) { u64::MAX } else { self.limit(abi::resource::RLIMIT_MEMLOCK) }
+        if self.capable(abi::cap::CAP_IPC_LOCK) {
+            u64::MAX
+        } else {
+            self.limit(abi::resource::RLIMIT_MEMLOCK)
+        }
     }
 
     fn may_map_low(&self) -> bool {

@@ -127,7 +127,13 @@ pub fn wait(ctx: &mut Ctx, word: Word, value: u32, bitset: u32, deadline_ns: Opt
     }
 }
 
-fn enqueue(mm: &Arc<AddressSpace>, waiter: &Arc<FutexWaiter>, word: Word, value: u32, bitset: u32) -> Result<()> {
+fn enqueue(
+    mm: &Arc<AddressSpace>,
+    waiter: &Arc<FutexWaiter>,
+    word: Word,
+    value: u32,
+    bitset: u32,
+) -> Result<()> {
     let key = word.key(mm)?;
     loop {
         let mut bucket = TABLE[key.bucket()].lock();

@@ -23,8 +23,10 @@ static ROOT: Once<Arc<Cred>> = Once::new();
 
 /// Starts kthreadd. Boot, right after the first process took number 1.
 pub fn start_kthreadd() -> Result<()> {
-    let task = NewTask::kernel("kthreadd", || loop {
-        let _ = IDLE.wait_until(WaitMode::Idle, None, || None::<()>);
+    let task = NewTask::kernel("kthreadd", || {
+        loop {
+            let _ = IDLE.wait_until(WaitMode::Idle, None, || None::<()>);
+        }
     })
     .create()?;
     let number = Reserved::take()?;

@@ -205,7 +205,8 @@ impl Table {
         let start = self.last + 1;
         let low = if self.last >= RESERVED { RESERVED } else { 1 };
         let free = |n: &Pid| self.entry(*n).is_none_or(Entry::is_free);
-        let number = (start..max).find(free).or_else(|| (low..start.min(max)).find(free)).ok_or(Errno::EAGAIN)?;
+        let number =
+            (start..max).find(free).or_else(|| (low..start.min(max)).find(free)).ok_or(Errno::EAGAIN)?;
         self.grow(number)?;
         let entry = self.entry_mut(number).ok_or(Errno::ENOMEM)?;
         entry.reserved = true;

@@ -49,7 +49,9 @@ impl Limits {
     }
 
     pub fn fork(&self) -> Limits {
-        let copy = |from: &[AtomicU64; RLIM_NLIMITS]| core::array::from_fn(|i| AtomicU64::new(from[i].load(Relaxed)));
+        let copy = |from: &[AtomicU64; RLIM_NLIMITS]| {
+            core::array::from_fn(|i| AtomicU64::new(from[i].load(Relaxed)))
+        };
         Limits { current: copy(&self.current), max: copy(&self.max), change: SpinLock::new(()) }
     }
 

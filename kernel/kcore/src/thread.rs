@@ -8,8 +8,8 @@ use abi::signal::{SIGKILL, SIGSTOP};
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use arch::{CpuMask, Ipi, cpu};
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use sync::levels::{Leaf, ThreadSignals};
 use sync::{Once, SpinLock};
 use task::{State, Task};
@@ -209,6 +209,12 @@ impl Thread {
         SigSet::from_bits(self.waiting_for.load(SeqCst)).contains(signal)
     }
 
+    /// Whether a signal would do nothing to this thread now: blocked, or set to SIG_IGN.
+    pub fn ignores_or_blocks(&self, signal: u32) -> bool {
+        let handlers = self.process.signals.lock().handlers.clone();
+        self.blocked().contains(signal) || handlers.explicitly_ignored().contains(signal)
+    }
+
     pub fn blocked(&self) -> SigSet {
         SigSet::from_bits(self.blocked.load(SeqCst))
     }
@@ -300,6 +306,15 @@ impl Thread {
         if let Some(task) = self.task() {
             task.set_name(self.comm());
         }
+    }
+
+    /// set_robust_list(2): the head of the list of robust locks.
+    pub fn set_robust_list(&self, head: usize) {
+        self.robust_list.store(head, Relaxed);
+    }
+
+    pub fn robust_list(&self) -> usize {
+        self.robust_list.load(Relaxed)
     }
 
     /// Number of the system call it is in or was in last; `None` before its first.

@@ -141,7 +141,8 @@ struct RealTimer {
 
 impl RealTimer {
     fn new(process: Weak<Process>) -> Arc<RealTimer> {
-        let real = Arc::new(RealTimer { process, schedule: SpinLock::new(Schedule::default()), timer: Once::new() });
+        let real =
+            Arc::new(RealTimer { process, schedule: SpinLock::new(Schedule::default()), timer: Once::new() });
         let target: Weak<RealTimer> = Arc::downgrade(&real);
         let _ = real.timer.set(Timer::new(target));
         real

@@ -47,7 +47,12 @@ pub fn install_calls(calls: Calls) {
 }
 
 /// Runs the calling task as a user thread until it ends; the body of every user task.
-pub(crate) fn run(thread: Arc<Thread>, mut user: UserContext, mut local: Local, start: impl FnOnce(&mut Ctx)) {
+pub(crate) fn run(
+    thread: Arc<Thread>,
+    mut user: UserContext,
+    mut local: Local,
+    start: impl FnOnce(&mut Ctx),
+) {
     let process = thread.process().clone();
     let mut ctx = Ctx { thread: &thread, process: &process, user: &mut user, local: &mut local };
     start(&mut ctx);
@@ -193,15 +198,16 @@ impl vm::Limits for FaultLimits<'_> {
 pub fn uaccess_fault(addr: usize, access: Access) -> bool {
     let Some(thread) = Thread::current() else { return false };
     let Some(mm) = thread.process().mm() else { return false };
-    let (counter, served): (fn(&Thread) -> &AtomicU64, bool) = match mm.handle_fault(addr, access, &FaultLimits(&thread)) {
-        Ok(Fault::Minor) => (|t| &t.minor_faults, true),
-        Ok(Fault::Major) => (|t| &t.major_faults, true),
-        Err(FaultError::Oom) => {
-            oom::out_of_memory(0);
-            return !task::current().fatal_pending();
-        }
-        Err(_) => return false,
-    };
+    let (counter, served): (fn(&Thread) -> &AtomicU64, bool) =
+        match mm.handle_fault(addr, access, &FaultLimits(&thread)) {
+            Ok(Fault::Minor) => (|t| &t.minor_faults, true),
+            Ok(Fault::Major) => (|t| &t.major_faults, true),
+            Err(FaultError::Oom) => {
+                oom::out_of_memory(0);
+                return !task::current().fatal_pending();
+            }
+            Err(_) => return false,
+        };
     Thread::with_current(|t| count(counter(t)));
     served
 }

@@ -3,7 +3,7 @@
 use crate::Result;
 use abi::Errno;
 use alloc::vec::Vec;
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Reads a structure.
 pub fn read<T: FromBytes + IntoBytes>(addr: usize) -> Result<T> {

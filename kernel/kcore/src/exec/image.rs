@@ -58,10 +58,13 @@ impl Image {
         let mut at = 0;
         let mut phdr = None;
         for _ in 0..header.e_phnum {
-            let segment = ProgramHeader::parse_at(LittleEndian, Class::ELF64, &mut at, &table).map_err(bad)?;
+            let segment =
+                ProgramHeader::parse_at(LittleEndian, Class::ELF64, &mut at, &table).map_err(bad)?;
             match segment.p_type {
                 PT_LOAD => image.segments.push(check(segment)?),
-                PT_INTERP if image.interpreter.is_none() => image.interpreter = Some(interpreter(file, &segment)?),
+                PT_INTERP if image.interpreter.is_none() => {
+                    image.interpreter = Some(interpreter(file, &segment)?)
+                }
                 PT_GNU_STACK => image.executable_stack = segment.p_flags & PF_X != 0,
                 PT_PHDR => phdr = Some(segment.p_vaddr),
                 _ => {}

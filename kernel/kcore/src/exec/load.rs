@@ -14,7 +14,7 @@ use arch::PAGE_SIZE;
 use core::sync::atomic::Ordering::Relaxed;
 use elf::abi::{PF_R, PF_W, PF_X};
 use elf::segment::ProgramHeader;
-use vfs::{Caller, File, Start};
+use vfs::{Caller, File, Look, Start};
 use vm::{AddressSpace, Layout, LayoutInput, Limits, MapRequest, ProgramInfo, VmFile};
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -31,11 +31,17 @@ pub(super) struct Program {
 
 /// Opens a program by a path that the kernel has (an interpreter).
 pub(super) fn open_kernel_named(ctx: &Ctx, path: &[u8]) -> Result<Arc<File>> {
-    vfs::open::open_exec(&Caller::new(ctx.cred(), ctx.fs()), Start::Cwd, path, vfs::Look::FOLLOW)
+    vfs::open::open_exec(&Caller::new(ctx.cred(), ctx.fs()), Start::Cwd, path, Look::FOLLOW)
 }
 
 /// Loads the ELF file of the request with its interpreter, and makes the stack.
-pub(super) fn load(ctx: &Ctx, request: &Request, head: &[u8], called: &[u8], cred: &NewCred) -> Result<Program> {
+pub(super) fn load(
+    ctx: &Ctx,
+    request: &Request,
+    head: &[u8],
+    called: &[u8],
+    cred: &NewCred,
+) -> Result<Program> {
     let image = Image::read(&request.file, head)?;
     let interpreter = match &image.interpreter {
         Some(name) => Some(open_interpreter(ctx, name)?),
@@ -76,7 +82,13 @@ pub(super) fn load(ctx: &Ctx, request: &Request, head: &[u8], called: &[u8], cre
         auxv: made.auxv,
         exe: Some(request.file.clone() as Arc<dyn VmFile>),
     });
-    Ok(Program { mm, entry: entry as usize, sp: made.sp, sigreturn: vdso.sigreturn, file: request.file.clone() })
+    Ok(Program {
+        mm,
+        entry: entry as usize,
+        sp: made.sp,
+        sigreturn: vdso.sigreturn,
+        file: request.file.clone(),
+    })
 }
 
 /// The interpreter must be a program by itself, without one of its own. ELIBBAD when it is none.
@@ -132,7 +144,13 @@ struct Placed {
     end: u64,
 }
 
-fn map_image(mm: &Arc<AddressSpace>, file: &Arc<File>, image: &Image, bias: u64, limits: &dyn Limits) -> Result<Placed> {
+fn map_image(
+    mm: &Arc<AddressSpace>,
+    file: &Arc<File>,
+    image: &Image,
+    bias: u64,
+    limits: &dyn Limits,
+) -> Result<Placed> {
     let mut placed = Placed { code: (u64::MAX, 0), data: (0, 0), end: 0 };
     for segment in &image.segments {
         let start = segment.p_vaddr.wrapping_add(bias);

@@ -20,7 +20,6 @@ mod stack;
 mod vdso;
 
 pub use args::Strings;
-pub use replace::start_init;
 pub use vdso::set_vdso;
 
 use crate::{Ctx, Result};

@@ -2,25 +2,16 @@
 
 use super::creds::NewCred;
 use super::load::Program;
-use super::{Request, Strings};
-use crate::clone::first_membership;
-use crate::ctx::Local;
-use crate::pid::{self, Reserved};
-use crate::process::{NewProcess, Process};
-use crate::rlimit::{Limits, UserCounts};
-use crate::signal::{Handlers, ProcessSignals};
-use crate::thread::{NewThread, Thread, comm_from, work};
-use crate::{Ctx, Result, SigSet, user};
+use crate::signal::Handlers;
+use crate::thread::work;
+use crate::{Ctx, Result, pid};
 use abi::Errno;
 use abi::process::PER_CLEAR_ON_SETID;
 use abi::signal::SIGCHLD;
-use alloc::boxed::Box;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use arch::user::UserContext;
-use core::sync::atomic::Ordering::{Relaxed, SeqCst};
-use task::{NewTask, WaitMode};
-use vfs::{Cred, FileTable, FsContext};
+use core::sync::atomic::Ordering::Relaxed;
+use task::WaitMode;
 use vm::AddressSpace;
 
 /// Replaces the program. After the other threads are gone nothing fails.
@@ -116,93 +107,4 @@ fn reset_process(ctx: &mut Ctx, cred: &NewCred) {
     ctx.local.clear_child_tid = 0;
     ctx.local.restart = None;
     ctx.thread.robust_list.store(0, Relaxed);
-}
-
-// ---- the first process ----
-
-/// Makes process 1 and starts the first of `programs` that can be run. Called by the boot thread, which goes
-/// on as a kernel thread; returns when the program has started. The error of the last program if none could.
-pub fn start_init(programs: Vec<Vec<u8>>, argv: Strings, envp: Strings, fs: Arc<FsContext>, files: Arc<FileTable>) -> Result<()> {
-    let number = Reserved::take()?;
-    let cred = Cred::root();
-    let mm = AddressSpace::new()?;
-    let counts = UserCounts::of(0);
-    counts.add_thread();
-    let process = Process::new(NewProcess {
-        pid: number.number(),
-        is_kernel: false,
-        membership: first_membership(number.number()),
-        signals: ProcessSignals::new(Handlers::new()),
-        exit_signal: 0,
-        mm: Some(mm.clone()),
-        limits: Limits::initial(mem::total_bytes() as u64),
-        counts,
-    });
-    let thread = Thread::new(NewThread {
-        tid: number.number(),
-        process: process.clone(),
-        cred: cred.clone(),
-        files: Some(files.clone()),
-        fs: Some(fs.clone()),
-        blocked: SigSet::EMPTY,
-        comm: comm_from(b"init"),
-    });
-    let table = mm.table().clone();
-    let local = Local {
-        mm,
-        files,
-        fs,
-        cred,
-        restart: None,
-        saved_mask: None,
-        alt_stack: Default::default(),
-        clear_child_tid: 0,
-        vfork: None,
-        keep_result: false,
-        exit: None,
-    };
-    let body = thread.clone();
-    let task = NewTask {
-        name: "init".into(),
-        body: Box::new(move || {
-            let registers = UserContext::new(0, 0);
-            user::run(body, registers, local, move |ctx| run_first(ctx, &programs, &argv, &envp));
-        }),
-        payload: Some(thread.clone()),
-        table: Some(table),
-        fork_registers: false,
-    }
-    .create()?;
-    thread.set_task(&task);
-    process.signals.lock().threads.push(thread.clone());
-    process.thread_count.store(1, SeqCst);
-    {
-        let mut table = pid::write();
-        table.insert_thread(&thread);
-        table.insert_process(&process, 0);
-    }
-    task.wake();
-    Ok(())
-}
-
-fn run_first(ctx: &mut Ctx, programs: &[Vec<u8>], argv: &Strings, envp: &Strings) {
-    for program in programs {
-        match try_first(ctx, program, argv.clone(), envp.clone()) {
-            Ok(()) => return,
-            Err(Errno::ENOENT) => {}
-            Err(errno) => klog::pr_err!("{} exists but could not be run: {errno}", alloc::string::String::from_utf8_lossy(program)),
-        }
-    }
-    panic!("No working init found. Try passing init= option to kernel.");
-}
-
-fn try_first(ctx: &mut Ctx, program: &[u8], mut argv: Strings, envp: Strings) -> Result<()> {
-    if argv.count() == 0 {
-        argv.push(program);
-    } else {
-        argv.replace_first(&[program]);
-    }
-    let file = super::load::open_kernel_named(ctx, program)?;
-    let request = Request { file, name: program.to_vec(), unreachable: false, argv, envp };
-    super::exec(ctx, request)
 }

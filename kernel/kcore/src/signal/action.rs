@@ -1,7 +1,10 @@
 //! What a process does about each signal: sigaction(2).
 
 use super::{DEFAULT_IGNORED, SigSet};
+use crate::{Ctx, Result};
+use abi::Errno;
 use abi::signal::{SIG_DFL, SIG_IGN, SIGNAL_MAX};
+use abi::signal::{SIGKILL, SIGSTOP};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -108,4 +111,19 @@ impl Handlers {
 fn put(word: &AtomicU64, bit: SigSet, on: bool) {
     let old = word.load(SeqCst);
     word.store(if on { old | bit.bits() } else { old & !bit.bits() }, SeqCst);
+}
+
+/// sigaction(2): sets what is done about a signal, if `new` is given; the old action. EINVAL for changing
+/// SIGKILL or SIGSTOP. A signal that is ignored from now on and pending is forgotten.
+pub fn set_action(ctx: &Ctx, signal: u32, new: Option<Action>) -> Result<Action> {
+    let handlers = ctx.process.signals.lock().handlers.clone();
+    let Some(new) = new else { return Ok(handlers.get(signal)) };
+    if signal == SIGKILL || signal == SIGSTOP {
+        return Err(Errno::EINVAL);
+    }
+    let old = handlers.set(signal, new);
+    if handlers.ignored().contains(signal) {
+        super::flush(ctx.process, SigSet::one(signal));
+    }
+    Ok(old)
 }

@@ -7,8 +7,8 @@ use crate::{Ctx, Result, jobs, timers};
 use abi::Errno;
 use abi::process::NR_RESTART_SYSCALL;
 use abi::signal::{
-    MINSIGSTKSZ, SA_NODEFER, SA_ONSTACK, SA_RESETHAND, SA_RESTART, SIG_DFL, SIG_IGN, SIGSEGV, SIGSTOP, SI_TIMER,
-    SS_AUTODISARM, SS_DISABLE, SS_ONSTACK,
+    MINSIGSTKSZ, SA_NODEFER, SA_ONSTACK, SA_RESETHAND, SA_RESTART, SI_TIMER, SIG_DFL, SIG_IGN, SIGSEGV,
+    SIGSTOP, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK,
 };
 use alloc::sync::Arc;
 use arch::Fault;
@@ -88,7 +88,11 @@ pub(crate) fn take(thread: &Thread, wanted: SigSet) -> Option<SigInfo> {
         signals.stop.dequeued = true;
     }
     drop(signals);
-    if info.code == SI_TIMER { timers::signal_taken(process, info).or_else(|| take(thread, wanted)) } else { Some(info) }
+    if info.code == SI_TIMER {
+        timers::signal_taken(process, info).or_else(|| take(thread, wanted))
+    } else {
+        Some(info)
+    }
 }
 
 fn default_action(ctx: &mut Ctx, info: &SigInfo) {

@@ -19,16 +19,16 @@ mod set;
 mod stop;
 
 pub use abi::signal::SigInfo;
-pub use action::{Action, Handlers};
-pub use deliver::{restore_frame, set_alt_stack, alt_stack};
+pub use action::{Action, Handlers, set_action};
 pub(crate) use deliver::{Outcome, deliver};
+pub use deliver::{alt_stack, restore_frame, set_alt_stack};
 pub use queue::Pending;
 pub use receive::{accept, pending};
+pub(crate) use send::begin_exit;
 pub use send::{
-    force, may_signal, send_forced, send_group, send_group_checked, send_process, send_process_checked, send_thread,
-    send_thread_checked,
+    action, force, may_signal, send_forced, send_group, send_group_checked, send_process,
+    send_process_checked, send_thread, send_thread_checked, set_action,
 };
-pub(crate) use send::{begin_exit, flush};
 pub use set::SigSet;
 pub(crate) use stop::{StopState, child_info, leave as leave_stop, notify_parent as notify_stopped};
 
@@ -66,20 +66,12 @@ impl ProcessSignals {
 }
 
 /// Signals whose default action is to do nothing.
-pub(crate) const DEFAULT_IGNORED: SigSet = SigSet::of(&[
-    abi::signal::SIGCHLD,
-    abi::signal::SIGCONT,
-    abi::signal::SIGURG,
-    abi::signal::SIGWINCH,
-]);
+pub(crate) const DEFAULT_IGNORED: SigSet =
+    SigSet::of(&[abi::signal::SIGCHLD, abi::signal::SIGCONT, abi::signal::SIGURG, abi::signal::SIGWINCH]);
 
 /// Signals whose default action is to stop the process.
-pub(crate) const DEFAULT_STOPS: SigSet = SigSet::of(&[
-    abi::signal::SIGSTOP,
-    abi::signal::SIGTSTP,
-    abi::signal::SIGTTIN,
-    abi::signal::SIGTTOU,
-]);
+pub(crate) const DEFAULT_STOPS: SigSet =
+    SigSet::of(&[abi::signal::SIGSTOP, abi::signal::SIGTSTP, abi::signal::SIGTTIN, abi::signal::SIGTTOU]);
 
 /// Signals whose default action also dumps core.
 pub(crate) const DEFAULT_DUMPS: SigSet = SigSet::of(&[

@@ -14,7 +14,7 @@ use alloc::sync::Arc;
 struct Entry {
     info: SigInfo,
     /// Whose RLIMIT_SIGPENDING it counts against, when it does.
-    charged: Option<Charge>,
+    _charged: Option<Charge>,
 }
 
 /// One pending signal of a user; gives the count back when dropped.
@@ -57,7 +57,7 @@ impl Pending {
         }
         let room = self.queue.try_reserve(1).is_ok();
         if room {
-            self.queue.push_back(Entry { info, charged });
+            self.queue.push_back(Entry { info, _charged: charged });
         } else if signal >= SIGRTMIN && info.code != SI_USER {
             return Err(Errno::EAGAIN);
         }
@@ -86,14 +86,5 @@ impl Pending {
             self.mask = self.mask & !set;
             self.queue.retain(|e| !set.contains(e.info.signo as u32));
         }
-    }
-
-    /// Whether a timer's signal (SI_TIMER with this id) is still queued; then `update` may change it.
-    pub(crate) fn find_timer(&mut self, signal: u32, id: u32) -> Option<&mut SigInfo> {
-        let is = |e: &&mut Entry| {
-            let info = &e.info;
-            info.signo as u32 == signal && info.code == abi::signal::SI_TIMER && info.si_pid() == id
-        };
-        self.queue.iter_mut().find(is).map(|e| &mut e.info)
     }
 }

@@ -6,7 +6,7 @@
 //! ```
 
 use super::queue::Charge;
-use super::{DEFAULT_DUMPS, DEFAULT_STOPS, Pending, ProcessSignals, SigSet};
+use super::{Action, DEFAULT_DUMPS, DEFAULT_STOPS, Handlers, Pending, ProcessSignals, SigSet};
 use crate::jobs::Group;
 use crate::process::Process;
 use crate::thread::{Thread, work};
@@ -229,10 +229,6 @@ pub(crate) fn begin_exit(process: &Process, signals: &mut ProcessSignals, status
 }
 
 /// Forgets pending signals of the set, of the process and of all its threads.
-pub(crate) fn flush(process: &Process, set: SigSet) {
-    flush_locked(process, &mut process.signals.lock(), set);
-}
-
 fn flush_locked(process: &Process, signals: &mut ProcessSignals, set: SigSet) {
     signals.shared.remove(set);
     process.shared_pending.store(signals.shared.mask().bits(), SeqCst);
@@ -245,7 +241,27 @@ fn flush_locked(process: &Process, signals: &mut ProcessSignals, set: SigSet) {
     }
 }
 
+/// sigaction(2): the old action. Setting a signal to be ignored forgets those that are pending.
+pub fn set_action(process: &Process, signal: u32, action: Action) -> Action {
+    let mut signals = process.signals.lock();
+    let old = signals.handlers.set(signal, action);
+    if signals.handlers.ignored().contains(signal) {
+        flush_locked(process, &mut signals, SigSet::one(signal));
+    }
+    old
+}
+
+/// sigaction(2): the action as it is.
+pub fn action(process: &Process, signal: u32) -> Action {
+    process.signals.lock().handlers.get(signal)
+}
+
 impl Process {
+    /// What the process does about each signal, for /proc.
+    pub fn handlers(&self) -> Arc<Handlers> {
+        self.signals.lock().handlers.clone()
+    }
+
     /// `from` has just blocked signals of `set` that wait for the whole process: wakes other threads
     /// that take them.
     pub(crate) fn retarget(&self, from: &Thread, set: SigSet) {
