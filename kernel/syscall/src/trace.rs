@@ -1,7 +1,7 @@
 //! The strace-like trace: one line per call in the kernel log.
 
 use crate::table;
-use core::fmt::{self, Write};
+use core::fmt;
 use kcore::Ctx;
 
 /// Every entry of the table that traced threads use: calls the real entry and logs the call.

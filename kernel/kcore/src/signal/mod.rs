@@ -24,10 +24,10 @@ pub(crate) use deliver::{Outcome, deliver};
 pub use deliver::{alt_stack, restore_frame, set_alt_stack};
 pub use queue::Pending;
 pub use receive::{accept, pending};
-pub(crate) use send::begin_exit;
+pub(crate) use send::{begin_exit, flush};
 pub use send::{
-    action, force, may_signal, send_forced, send_group, send_group_checked, send_process,
-    send_process_checked, send_thread, send_thread_checked, set_action,
+    force, may_signal, send_forced, send_group, send_group_checked, send_process, send_process_checked,
+    send_thread, send_thread_checked,
 };
 pub use set::SigSet;
 pub(crate) use stop::{StopState, child_info, leave as leave_stop, notify_parent as notify_stopped};

@@ -6,7 +6,7 @@
 //! ```
 
 use super::queue::Charge;
-use super::{Action, DEFAULT_DUMPS, DEFAULT_STOPS, Handlers, Pending, ProcessSignals, SigSet};
+use super::{DEFAULT_DUMPS, DEFAULT_STOPS, Handlers, Pending, ProcessSignals, SigSet};
 use crate::jobs::Group;
 use crate::process::Process;
 use crate::thread::{Thread, work};
@@ -228,7 +228,7 @@ pub(crate) fn begin_exit(process: &Process, signals: &mut ProcessSignals, status
     }
 }
 
-/// Forgets pending signals of the set, of the process and of all its threads.
+/// As [`flush`], for who holds the lock.
 fn flush_locked(process: &Process, signals: &mut ProcessSignals, set: SigSet) {
     signals.shared.remove(set);
     process.shared_pending.store(signals.shared.mask().bits(), SeqCst);
@@ -241,19 +241,9 @@ fn flush_locked(process: &Process, signals: &mut ProcessSignals, set: SigSet) {
     }
 }
 
-/// sigaction(2): the old action. Setting a signal to be ignored forgets those that are pending.
-pub fn set_action(process: &Process, signal: u32, action: Action) -> Action {
-    let mut signals = process.signals.lock();
-    let old = signals.handlers.set(signal, action);
-    if signals.handlers.ignored().contains(signal) {
-        flush_locked(process, &mut signals, SigSet::one(signal));
-    }
-    old
-}
-
-/// sigaction(2): the action as it is.
-pub fn action(process: &Process, signal: u32) -> Action {
-    process.signals.lock().handlers.get(signal)
+/// Forgets pending signals of the set, of the process and of all its threads.
+pub(crate) fn flush(process: &Process, set: SigSet) {
+    flush_locked(process, &mut process.signals.lock(), set);
 }
 
 impl Process {
