@@ -1,6 +1,7 @@
 //! Unpacks an initramfs into the root file system.
 //!
-//! The archive is a newc cpio (see the crate `cpio`), or several after one another. What cannot be made is
+//! The archive is a newc cpio (see the crate `cpio`), plain or compressed with gzip, or several after one
+//! another. What cannot be made is
 //! reported by name and the rest goes on, as Linux does; a damaged archive ends the unpacking with what is
 //! wrong and where.
 
@@ -17,7 +18,9 @@ use abi::stat::*;
 use abi::{Errno, errno::Result};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::fmt;
 use cpio::{Archive, Corrupt, Entry};
+use mem::VmallocRegion;
 
 /// What was unpacked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -28,32 +31,83 @@ pub struct Summary {
     pub failed: usize,
 }
 
-/// Unpacks `bytes` below `root` as root; `complain(name, error)` is told of entries that fail.
+/// Why an archive was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failed {
+    Corrupt(Corrupt),
+    Gzip { offset: usize, error: gzip::Error },
+    NoMemory { bytes: usize },
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Failed::Corrupt(corrupt) => corrupt.fmt(f),
+            Failed::Gzip { offset, error } => write!(f, "{} at byte {offset}", error.text()),
+            Failed::NoMemory { bytes } => write!(f, "no memory to unpack {bytes} bytes"),
+        }
+    }
+}
+
+/// Unpacks `bytes` below `root` as root; `complain(name, error)` is told of entries that fail. Plain and
+/// gzip-compressed archives may follow one another.
 pub fn unpack(
     root: &Path,
     bytes: &[u8],
     mut complain: impl FnMut(&[u8], Errno),
-) -> core::result::Result<Summary, Corrupt> {
+) -> core::result::Result<Summary, Failed> {
     let cred = Cred::root();
     let fs = FsContext::new(root.clone());
     fs.set_umask(0);
-    let mut unpacker = Unpacker { caller: Caller::new(&cred, &fs), links: BTreeMap::new(), dirs: Vec::new() };
-    let mut summary = Summary::default();
-    for entry in Archive::new(bytes) {
-        let entry = entry?;
-        match unpacker.add(&entry) {
-            Ok(()) => {
-                summary.files += 1;
-                summary.bytes += entry.data.len() as u64;
-            }
-            Err(error) => {
-                summary.failed += 1;
-                complain(entry.name, error);
-            }
+    let mut unpacker = Unpacker {
+        caller: Caller::new(&cred, &fs),
+        links: BTreeMap::new(),
+        dirs: Vec::new(),
+        summary: Summary::default(),
+    };
+    let mut at = 0;
+    while let Some(zeros) = bytes[at..].iter().position(|byte| *byte != 0) {
+        at += zeros;
+        let rest = &bytes[at..];
+        if gzip::is_gzip(rest) {
+            let (content, consumed) = inflate(rest).map_err(|failed| failed.behind(at))?;
+            unpacker.archive(&content.bytes()[..consumed.len], &mut complain)?;
+            at += consumed.consumed;
+        } else {
+            at += unpacker.archive(rest, &mut complain).map_err(|failed| failed.behind(at))?;
         }
     }
     unpacker.finish();
-    Ok(summary)
+    Ok(unpacker.summary)
+}
+
+impl Failed {
+    /// The same, `by` bytes further on.
+    fn behind(self, by: usize) -> Failed {
+        match self {
+            Failed::Corrupt(Corrupt { offset, what }) => {
+                Failed::Corrupt(Corrupt { offset: offset + by, what })
+            }
+            Failed::Gzip { offset, error } => Failed::Gzip { offset: offset + by, error },
+            other => other,
+        }
+    }
+}
+
+/// Unpacks one gzip member into memory of its own. The size it claims is tried first.
+fn inflate(bytes: &[u8]) -> core::result::Result<(VmallocRegion, gzip::Unpacked), Failed> {
+    // DEFLATE shrinks to a thousandth at best: a claim above that is a lie, or another member's.
+    let hint = gzip::size_hint(bytes);
+    let plausible = hint >= bytes.len() / 2 && hint / 1100 <= bytes.len();
+    let mut size = if plausible { hint } else { bytes.len().saturating_mul(4) }.max(arch::PAGE_SIZE);
+    loop {
+        let mut region = mem::vmalloc(size).map_err(|_| Failed::NoMemory { bytes: size })?;
+        match gzip::unpack(bytes, region.bytes_mut()) {
+            Ok(unpacked) => return Ok((region, unpacked)),
+            Err(gzip::Error::TooSmall) => size = size.saturating_mul(2),
+            Err(error) => return Err(Failed::Gzip { offset: 0, error }),
+        }
+    }
 }
 
 /// Device and inode number of a member: members of one file share it.
@@ -65,9 +119,38 @@ struct Unpacker<'a> {
     links: BTreeMap<MemberId, Vec<u8>>,
     /// Directories' times are set last: filling them changes them.
     dirs: Vec<(Vec<u8>, u32)>,
+    summary: Summary,
 }
 
 impl Unpacker<'_> {
+    /// Unpacks plain archives up to the first gzip member; how many bytes that was.
+    fn archive(
+        &mut self,
+        bytes: &[u8],
+        complain: &mut impl FnMut(&[u8], Errno),
+    ) -> core::result::Result<usize, Failed> {
+        let mut archive = Archive::new(bytes);
+        loop {
+            let at = archive.offset();
+            let zeros = bytes[at..].iter().take_while(|byte| **byte == 0).count();
+            if at > 0 && gzip::is_gzip(&bytes[at + zeros..]) {
+                return Ok(at);
+            }
+            let Some(entry) = archive.next() else { return Ok(bytes.len()) };
+            let entry = entry.map_err(Failed::Corrupt)?;
+            match self.add(&entry) {
+                Ok(()) => {
+                    self.summary.files += 1;
+                    self.summary.bytes += entry.data.len() as u64;
+                }
+                Err(error) => {
+                    self.summary.failed += 1;
+                    complain(entry.name, error);
+                }
+            }
+        }
+    }
+
     fn add(&mut self, entry: &Entry) -> Result<()> {
         let name = entry.name.strip_prefix(b"/").unwrap_or(entry.name);
         if name.is_empty() || name == b"." {
