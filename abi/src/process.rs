@@ -240,3 +240,10 @@ pub const SIGNAL_FRAME_BYTES: u64 = 2048;
 /// Bytes a signal frame takes at most (with AVX-512 state), for AT_MINSIGSTKSZ.
 #[cfg(not(target_arch = "riscv64"))]
 pub const SIGNAL_FRAME_BYTES: u64 = 3632;
+
+/// Whether clone(2) takes `child_tid` before `tls` (x86-64) or after it.
+#[cfg(target_arch = "x86_64")]
+pub const CLONE_TLS_IS_LAST: bool = true;
+/// Whether clone(2) takes `child_tid` before `tls` (x86-64) or after it.
+#[cfg(not(target_arch = "x86_64"))]
+pub const CLONE_TLS_IS_LAST: bool = false;

@@ -114,6 +114,13 @@ pub fn find_process(pid: Pid) -> Option<Arc<Process>> {
     TABLE.read().entry(pid)?.process.clone()
 }
 
+/// The process that a number means to kill(2) and its like: a living process, a zombie, or that of a thread.
+pub fn find_process_of(number: Pid) -> Option<Arc<Process>> {
+    let table = TABLE.read();
+    let entry = table.entry(number)?;
+    entry.process.clone().or_else(|| entry.thread.as_ref().map(|t| t.process().clone()))
+}
+
 pub fn find_group(pgid: Pid) -> Option<Arc<Group>> {
     Some(TABLE.read().entry(pgid)?.group.as_ref()?.group.clone())
 }

@@ -14,14 +14,22 @@ const NONE: usize = usize::MAX;
 
 #[cfg(target_arch = "riscv64")]
 macro_rules! pick {
-    ($x86:tt -) => { NONE };
-    ($x86:tt $riscv:tt) => { $riscv };
+    ($x86:tt -) => {
+        NONE
+    };
+    ($x86:tt $riscv:tt) => {
+        $riscv
+    };
 }
 
 #[cfg(not(target_arch = "riscv64"))]
 macro_rules! pick {
-    (- $riscv:tt) => { NONE };
-    ($x86:tt $riscv:tt) => { $x86 };
+    (- $riscv:tt) => {
+        NONE
+    };
+    ($x86:tt $riscv:tt) => {
+        $x86
+    };
 }
 
 struct Line {
