@@ -1,7 +1,7 @@
 //! Switching kernel stacks, and what of a task lives in processor registers besides.
 
 use super::cpu::{load, store};
-use super::{entry, fpu};
+use super::{entry, fpu, irq, trap};
 use crate::VirtAddr;
 
 /// What a function may not change: saved by the switch.
@@ -19,6 +19,8 @@ pub struct Registers {
 #[derive(Debug)]
 pub struct TaskState {
     regs: Registers,
+    /// The task runs user code.
+    user: bool,
     pub(super) fpu: fpu::State,
 }
 
@@ -29,13 +31,14 @@ impl TaskState {
         s[1] = entry as usize;
         s[2] = arg;
         let regs = Registers { ra: entry::task_start as *const () as usize, sp: stack_top.0 & !15, s };
-        TaskState { regs, fpu: fpu::State::new() }
+        TaskState { regs, user: false, fpu: fpu::State::new() }
     }
 
     /// Copies the current task's floating-point and vector state into this new task's (fork). When there
     /// is no memory for the vector registers, the child starts with none: a new thread may not rely on
     /// them anyway, they do not survive the system call.
     pub fn fork_user(&mut self) {
+        self.user = true;
         fpu::copy_current(&mut self.fpu);
     }
 
@@ -47,6 +50,9 @@ impl TaskState {
 
 /// The current task starts a new program: its floating-point and vector registers are forgotten.
 pub fn reset_user() {
+    if let Some(state) = trap::task_state() {
+        state.user = true;
+    }
     fpu::reset_current();
 }
 
@@ -65,6 +71,10 @@ pub unsafe fn switch(prev: *mut TaskState, next: *mut TaskState) {
     // SAFETY: 1. to 3. the caller's obligations.
     unsafe {
         fpu::arrive(&mut (*next).fpu);
+        if !(*next).user {
+            // A kernel thread may not come to user mode for long.
+            irq::end_laziness();
+        }
         entry::switch_stacks(&raw mut (*prev).regs, &raw const (*next).regs);
     }
 }

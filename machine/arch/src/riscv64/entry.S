@@ -118,9 +118,9 @@ enter_user:
     lbu     t0, {L_HARD_OFF}(tp)
     bnez    t0, 1f
     csrci   sstatus, {SIE}
-    li      t0, 1
+1:  li      t0, {LAZY}                  # as the next trap finds it
     sb      t0, {L_HARD_OFF}(tp)
-1:  sb      x0, {L_MASKED}(tp)
+    sb      x0, {L_MASKED}(tp)
     ld      t0, {L_SLOT}(tp)
     ld      t1, {U_PC}(a0)
     sd      a0, 16(t0)

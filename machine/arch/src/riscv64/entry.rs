@@ -13,7 +13,7 @@
 
 use super::cpu::{self, Local};
 use super::user::UserContext;
-use super::{context, csr, trap};
+use super::{context, csr, irq, trap};
 use crate::MAX_CPUS;
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
@@ -49,6 +49,7 @@ core::arch::global_asm!(
     F_FP = const FRAME_FP * 8,
     SPP = const csr::SSTATUS_SPP,
     SIE = const csr::SSTATUS_SIE,
+    LAZY = const irq::LAZY,
     kernel_trap = sym trap::kernel_trap,
     stack_fault = sym trap::stack_fault,
 );

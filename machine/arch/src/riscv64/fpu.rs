@@ -220,16 +220,23 @@ pub fn reset_current() {
     irq::restore(flags);
 }
 
-/// The current thread's floating-point registers.
-pub fn current_float() -> Float {
-    with_current(|state| if state.float_use.valid { state.float } else { Float::ZERO }).unwrap_or(Float::ZERO)
+/// The current thread's floating-point registers; `None`: it has never used them, they are zero.
+pub fn current_float() -> Option<Float> {
+    if load!("lbu", fpu_on, u8) == 0 && !trap::task_state()?.fpu.float_use.valid {
+        return None;
+    }
+    with_current(|state| state.float_use.valid.then_some(state.float)).flatten()
 }
 
-/// Sets the current thread's floating-point registers.
-pub fn set_current_float(float: &Float) {
-    let _ = with_current(|state| {
-        state.float = *float;
-        state.float_use = Use { valid: true, recent: true };
+/// Sets the current thread's floating-point registers; `None`: all zero. They are loaded now if the unit
+/// is on, else when it is used.
+pub fn set_current_float(float: Option<&Float>) {
+    let _ = with_current(|state| match float {
+        Some(float) => {
+            state.float = *float;
+            state.float_use.valid = true;
+        }
+        None => state.float_use = Use::default(),
     });
 }
 

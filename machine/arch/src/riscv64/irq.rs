@@ -6,9 +6,11 @@
 //!
 //! * `irq_masked`: the kernel wants no interrupts. When one comes all the same, the trap code clears
 //!   `sstatus.SIE` and returns: it stays pending in hardware until the mask is dropped.
-//! * `irq_hard_off`: `sstatus.SIE` is clear. Traps leave it so; so does a system call that is done soon:
-//!   it goes back to user mode without ever turning SIE on. Whoever drops the mask, waits for another
-//!   CPU ([`super::cpu::relax`]) or copies much memory turns it on again ([`catch_up`]).
+//! * `irq_hard_off`: `sstatus.SIE` is clear. Traps leave it so, and so does what is done soon: most
+//!   system calls and page faults go back to user mode without ever turning SIE on. 1 says that it must
+//!   be turned on when the mask drops (an interrupt waits, or may); a larger number is how often the
+//!   mask may drop before that ([`LAZY`] at the entry from user mode). Whoever waits for another CPU
+//!   ([`super::cpu::relax`]), copies much memory or enables interrupts explicitly turns it on at once.
 //!
 //! Both change by single `tp`-relative instructions. While the mask is dropped and SIE is on, the task
 //! may move to another CPU between them; there the two bytes have the same values.
@@ -28,11 +30,41 @@ pub fn disable() -> Flags {
     Flags(before)
 }
 
+/// `irq_hard_off` after a trap from user mode: so many critical sections run before SIE is turned on. It
+/// bounds how long a kernel path keeps interrupts away without bothering short ones with two CSR accesses.
+pub(super) const LAZY: u8 = 24;
+
 /// Goes back to what [`disable`] found.
 #[inline]
 pub fn restore(flags: Flags) {
     if flags.0 == 0 {
-        enable();
+        drop_mask();
+    }
+}
+
+/// Drops the mask; SIE may stay off for a while.
+#[inline]
+pub(super) fn drop_mask() {
+    store!("sb", irq_masked, 0u8);
+    let hard_off = load!("lbu", irq_hard_off, u8);
+    if hard_off != 0 {
+        drop_mask_slow(hard_off);
+    }
+}
+
+/// SIE is turned on when the mask drops next. Called with the mask set.
+#[inline]
+pub(super) fn end_laziness() {
+    if load!("lbu", irq_hard_off, u8) != 0 {
+        store!("sb", irq_hard_off, 1u8);
+    }
+}
+
+/// SIE is off, so nobody interferes.
+fn drop_mask_slow(hard_off: u8) {
+    match hard_off {
+        1 => hard_enable(),
+        _ => store!("sb", irq_hard_off, hard_off - 1),
     }
 }
 

@@ -257,6 +257,14 @@ pub fn shootdown(cpus: CpuMask, asid: u16, start: VirtAddr, len: usize) {
     super::smp::for_hart_masks(cpus, |mask, base| sbi::remote_sfence(mask, base, asid, start.0, len));
 }
 
+/// Makes every CPU see instructions that were written before the call (riscv_flush_icache(2)).
+pub fn sync_instructions() {
+    // SAFETY: 1. FENCE.I only orders this hart's fetches after its stores.
+    unsafe { core::arch::asm!("fence.i", options(nostack)) };
+    let others = CpuMask::first(super::cpu::count()).without(super::cpu::id());
+    super::smp::for_hart_masks(others, sbi::remote_fence_i);
+}
+
 /// The kernel's root for a starting CPU: the one active here, without its ASID.
 pub(super) fn satp_for_start() -> usize {
     satp_value(levels(), active_root())

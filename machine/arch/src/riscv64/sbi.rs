@@ -52,6 +52,11 @@ pub fn remote_sfence(mask: usize, base: usize, asid: Option<u16>, start: usize, 
     };
 }
 
+/// Makes the harts of a mask see instructions that were stored before (FENCE.I).
+pub fn remote_fence_i(mask: usize, base: usize) {
+    let _ = call(RFENCE, 0, [mask, base, 0, 0, 0]);
+}
+
 /// Starts a hart at a physical address with paging off, a0 its id and a1 `opaque`.
 pub fn hart_start(hart: usize, address: usize, opaque: usize) -> Result<(), Error> {
     call(HSM, 0, [hart, address, opaque, 0, 0]).map(|_| ())

@@ -50,11 +50,12 @@ pub fn setup_frame(context: &mut UserContext, request: &FrameRequest, write: Wri
     for (n, reg) in context.regs().iter().enumerate() {
         put(&mut frame, MCONTEXT + 8 * n, *reg);
     }
-    let float = fpu::current_float();
-    for (n, reg) in float.f.iter().enumerate() {
-        put(&mut frame, FPREGS + 8 * n, *reg as usize);
+    if let Some(float) = fpu::current_float() {
+        for (n, reg) in float.f.iter().enumerate() {
+            put(&mut frame, FPREGS + 8 * n, *reg as usize);
+        }
+        put(&mut frame, FPREGS + 256, float.fcsr as usize);
     }
-    put(&mut frame, FPREGS + 256, float.fcsr as usize);
     if vector_bytes != 0 {
         put(&mut frame, EXTENSIONS, vector_bytes << 32 | VECTOR_MAGIC as usize);
         fpu::with_current_vector(|vector| write_vector(sp + FRAME_BYTES, vector, write)).unwrap_or(Ok(()))?;
@@ -96,7 +97,8 @@ pub fn restore_frame(context: &mut UserContext, read: ReadUser) -> Result<Restor
     for (n, reg) in float.f.iter_mut().enumerate() {
         *reg = get(&frame, FPREGS + 8 * n) as u64;
     }
-    fpu::set_current_float(&float);
+    let used = float.fcsr != 0 || float.f.iter().any(|&reg| reg != 0);
+    fpu::set_current_float(used.then_some(&float));
     for (n, reg) in context.regs_mut().iter_mut().enumerate() {
         *reg = get(&frame, MCONTEXT + 8 * n);
     }

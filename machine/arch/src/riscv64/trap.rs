@@ -36,10 +36,9 @@ pub fn user_trap(context: &mut UserContext, cause: usize, value: usize) -> Optio
     if cause & csr::CAUSE_INTERRUPT != 0 {
         irq::disable();
         interrupt(cause & !csr::CAUSE_INTERRUPT, true);
-        irq::enable();
+        irq::drop_mask();
         return Some(Trap::Interrupt);
     }
-    irq::enable();
     if cause == ILLEGAL_INSTRUCTION {
         match fpu::turn_on() {
             fpu::TurnOn::Done => return None,
@@ -130,7 +129,9 @@ fn kernel_interrupt(number: usize) -> usize {
 
 /// Goes back to code that had interrupts on. This may be another CPU than the one the trap came from.
 fn return_unmasked() -> usize {
-    irq::hard_disable();
+    if load!("lbu", irq_hard_off, u8) == 0 {
+        irq::hard_disable();
+    }
     store!("sb", irq_masked, 0u8);
     store!("sb", irq_hard_off, 0u8);
     csr::SSTATUS_SPP | csr::SSTATUS_SPIE
@@ -138,7 +139,7 @@ fn return_unmasked() -> usize {
 
 fn kernel_exception(frame: &mut Frame, cause: usize, value: usize) -> usize {
     let hard_off_before = load!("lbu", irq_hard_off, u8);
-    store!("sb", irq_hard_off, 1u8);
+    store!("sb", irq_hard_off, irq::LAZY);
     let pc = frame[FRAME_PC];
     let Some(fixup) = uaccess::fixup(pc) else { kernel_fault(frame, cause, value) };
     // A kernel address in a user copy is a bug of the caller; one in a probing read is not.
@@ -160,7 +161,7 @@ fn kernel_exception(frame: &mut Frame, cause: usize, value: usize) -> usize {
     csr::SSTATUS_SPP
 }
 
-/// Asks the layers above to make a user page present. Interrupts are on meanwhile.
+/// Asks the layers above to make a user page present, with interrupts on as in a fault from user mode.
 fn resolve_user_fault(addr: usize, access: Access) -> bool {
     let Some(hooks) = hooks() else { return false };
     // SAFETY: 1. the invariant of this module; 2. the fault hit code that had interrupts on.
@@ -168,7 +169,6 @@ fn resolve_user_fault(addr: usize, access: Access) -> bool {
         csr::clear!("sstatus", csr::SSTATUS_SPP | uaccess::SUM_TOGGLED);
         csr::set!("sstatus", csr::SSTATUS_SPIE);
     }
-    irq::enable();
     let resolved = (hooks.uaccess_fault)(addr, access);
     // SAFETY: 1. the interrupted code is a user copy, which runs with SUM set.
     unsafe { csr::set!("sstatus", uaccess::SUM_TOGGLED) };
