@@ -5,7 +5,7 @@
 //! arm64). A table's context word is generation and tag together; generation 0 means "none yet".
 
 use arch::{MAX_CPUS, cpu, mmu};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use sync::{SpinLock, levels};
 
 const TAG_BITS: u32 = 16;
@@ -26,9 +26,17 @@ struct Tags {
 static TAGS: SpinLock<Tags, levels::Vmalloc> =
     SpinLock::new(Tags { next: 1, reserved: [0; MAX_CPUS], flush: 0 });
 
-/// Whether tables get tags at all: with fewer tags than two per CPU they would only change hands.
+static IN_USE: AtomicBool = AtomicBool::new(false);
+
+/// Decides whether tables get tags at all: with fewer tags than two per CPU they would only change hands.
+pub(crate) fn init() {
+    let enough = mmu::asid_bits() > 0 && (1usize << mmu::asid_bits().min(TAG_BITS)) > 2 * cpu::count();
+    IN_USE.store(enough, Ordering::Relaxed);
+}
+
+#[inline]
 pub(crate) fn in_use() -> bool {
-    mmu::asid_bits() > 0 && (1usize << mmu::asid_bits().min(TAG_BITS)) > 2 * cpu::count()
+    IN_USE.load(Ordering::Relaxed)
 }
 
 /// The tag for running a table with context word `context` on this CPU; interrupts off.

@@ -6,7 +6,7 @@
 
 use crate::frame::{Frame, set_array};
 use crate::pages::{ZONES, set_batch};
-use crate::{OutOfMemory, cache, folio, kernel_table, stack};
+use crate::{OutOfMemory, asid, cache, folio, kernel_table, stack};
 use arch::layout::DIRECT_MAP_SIZE;
 use arch::{BootInfo, MemKind, PAGE_SIZE, PhysAddr};
 use buddy::{Ranges, Watermarks, Zone, ZoneKind};
@@ -48,6 +48,7 @@ fn set_up(info: &BootInfo) -> Result<(), OutOfMemory> {
     let zones = [part(&usable, 0, LOW_END), part(&usable, LOW_END, DIRECT_MAP_SIZE as u64)];
     make_metadata(&zones, &mut free)?;
     fill_zones(&zones, &free);
+    asid::init();
     kernel_table::init(info, &ram(info))?;
     init_cpu();
     folio::init_zero_page()?;
@@ -204,4 +205,12 @@ fn parse_size(text: &str) -> Option<u64> {
         _ => (text, 0),
     };
     digits.parse::<u64>().ok()?.checked_mul(1 << shift).filter(|&size| size >= 16 << 20)
+}
+
+/// The bytes of memory that the boot loader filled and that is not the allocator's yet: the initial RAM
+/// disk. Nobody may use the slice after [`free_initrd`] was called for it.
+pub fn boot_memory(start: PhysAddr, len: u64) -> &'static [u8] {
+    // SAFETY: 1. `init` kept the range out of the allocator and the direct map covers all RAM; 2. nobody
+    // writes it until `free_initrd`, after which the caller does not look again.
+    unsafe { core::slice::from_raw_parts(start.to_virt().as_ptr(), len as usize) }
 }

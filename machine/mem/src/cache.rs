@@ -87,6 +87,8 @@ pub(crate) struct Cache {
     name: &'static str,
     size: usize,
     align: usize,
+    /// How many free objects a CPU keeps: about 8 KiB worth.
+    keep: u32,
     id: AtomicU32,
     layout: Once<Layout>,
     slabs: SpinLock<Slabs, levels::Slab>,
@@ -110,7 +112,12 @@ impl Cache {
     pub(crate) const fn new(name: &'static str, size: usize, align: usize) -> Cache {
         let slabs = Slabs { partial: NONE, empty: 0, slabs: 0, objects_used: 0, colour: 0 };
         let id = AtomicU32::new(NOT_READY);
-        Cache { name, size, align, id, layout: Once::new(), slabs: SpinLock::new(slabs) }
+        let keep = match 8192 / size {
+            0 | 1 => 2,
+            many if many > 64 => 64,
+            some => some as u32,
+        };
+        Cache { name, size, align, keep, id, layout: Once::new(), slabs: SpinLock::new(slabs) }
     }
 
     /// An object, uninitialised. Any context.
@@ -136,17 +143,12 @@ impl Cache {
             // SAFETY: 1. the object is free and at least a word long, by the caller and the size classes.
             let kept = LOCAL.with(|lists| unsafe { lists.push(id, object) });
             match kept.flatten() {
-                Some(count) if count > self.local_limit() => return self.flush(count / 2),
+                Some(count) if count > self.keep => return self.flush(count / 2),
                 Some(_) => return,
                 None => {}
             }
         }
         self.give(object);
-    }
-
-    /// How many objects a CPU keeps: about 8 KiB worth.
-    fn local_limit(&self) -> u32 {
-        (8192 / self.size as u32).clamp(2, 64)
     }
 
     #[cold]
@@ -159,7 +161,7 @@ impl Cache {
             return Ok(first);
         }
         // A batch more, as long as it costs no new slab.
-        for _ in 1..self.local_limit() / 2 {
+        for _ in 1..self.keep / 2 {
             let Some(object) = self.take_existing(layout, &mut self.slabs.lock()) else { break };
             // SAFETY: 1. the object was just taken, so it is free for the list.
             if LOCAL.with(|lists| unsafe { lists.push(id, object) }).flatten().is_none() {

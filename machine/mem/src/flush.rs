@@ -2,6 +2,7 @@
 
 use crate::folio::{Folio, is_zero_pfn};
 use crate::frame::Pfn;
+use crate::pages::Chain;
 use crate::table::UserTable;
 use crate::walk::Table;
 use alloc::vec::Vec;
@@ -18,21 +19,26 @@ enum Item {
 }
 
 /// Collected while the table's lock is held, carried out when it is released.
+///
+/// The uninitialised array comes last in memory, here and in the guard: between two fields that start as
+/// zero the compiler clears it along with them.
+#[repr(C)]
 pub(crate) struct Batch {
     /// Addresses whose translations may be cached; empty when start > end.
     start: usize,
     end: usize,
+    count: usize,
+    more: Vec<Item>,
     /// The first `count` of these are initialised. Not an array of options: filling it with `None` for every
     /// page fault costs more than the fault's own work here.
     first: [MaybeUninit<Item>; INLINE],
-    count: usize,
-    more: Vec<Item>,
 }
 
 /// Most items before the batch is carried out in between: bounds how long freed memory is held back.
 const FULL: usize = 4096;
 
 impl Batch {
+    #[inline]
     pub(crate) const fn new() -> Batch {
         Batch {
             start: usize::MAX,
@@ -102,22 +108,20 @@ impl Batch {
             (self.start, self.end) = (usize::MAX, 0);
         }
         let first = core::mem::replace(&mut self.count, 0);
+        let mut freed = Chain::new();
         for item in &self.first[..first] {
             // SAFETY: 1. the first `count` items were written; 2. they are `Copy`, and each is used once.
-            unsafe { item.assume_init() }.give_back();
+            unsafe { item.assume_init() }.give_back(&mut freed);
         }
-        self.more.drain(..).for_each(Item::give_back);
+        self.more.drain(..).for_each(|item| item.give_back(&mut freed));
     }
 }
 
 impl Item {
-    fn give_back(self) {
+    #[inline]
+    fn give_back(self, freed: &mut Chain) {
         match self {
-            Item::Page(pfn) => {
-                if let Some(folio) = Folio::from_entry(pfn) {
-                    folio.remove_map();
-                }
-            }
+            Item::Page(pfn) => Folio::end_entry(pfn, freed),
             Item::Table(table) => table.free(),
         }
     }

@@ -5,6 +5,7 @@
 //! and never zero, so that a page cache's tree stores it twice as densely as a pointer.
 
 use crate::frame::{Kind, Pfn, flag, frame, head_of, link_tails, phys_of, virt_of};
+use crate::pages::Chain;
 use crate::user::Pod;
 use crate::{AllocFlags, OutOfMemory, bytes, pages, user};
 use arch::{Fault, PAGE_SHIFT, PAGE_SIZE, PhysAddr};
@@ -53,6 +54,30 @@ impl Folio {
     /// Takes over the reference that a page-table entry held.
     pub(crate) fn from_entry(pfn: Pfn) -> Option<Folio> {
         NonZeroU32::new(head_of(pfn)).map(Folio)
+    }
+
+    /// Takes the reference and the map count of one more page-table entry for the page.
+    #[inline]
+    pub(crate) fn add_entry(pfn: Pfn) {
+        let record = frame(head_of(pfn));
+        record.refs.fetch_add(1, Ordering::Relaxed);
+        record.maps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Drops the reference and the map count of a page-table entry that is gone. When they were the last ones
+    /// of a single page, its frame goes to `freed`; a larger folio is freed here.
+    #[inline]
+    pub(crate) fn end_entry(pfn: Pfn, freed: &mut Chain) {
+        let head = head_of(pfn);
+        let record = frame(head);
+        record.maps.fetch_sub(1, Ordering::Release);
+        if record.refs.fetch_sub(1, Ordering::Release) == 1 {
+            core::sync::atomic::fence(Ordering::Acquire);
+            match record.order() {
+                0 => freed.push(head),
+                order => pages::free(head, order),
+            }
+        }
     }
 
     /// Hands the reference over to a page-table entry.
@@ -105,10 +130,6 @@ impl Folio {
 
     pub(crate) fn add_map(&self) {
         self.record().maps.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn remove_map(&self) {
-        self.record().maps.fetch_sub(1, Ordering::Release);
     }
 
     /// Whether both are references of one folio.

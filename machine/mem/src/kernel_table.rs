@@ -184,6 +184,13 @@ pub(crate) fn share_with(user_root: Table) {
     }
 }
 
+/// Takes the kernel's half out of a user root that is being freed.
+pub(crate) fn unshare(user_root: Table) {
+    for i in &SHARED[..SHARED_COUNT.load(Ordering::Relaxed)] {
+        user_root.put(i.load(Ordering::Relaxed).into(), Pte::EMPTY);
+    }
+}
+
 /// Maps one page in the vmalloc range.
 pub(crate) fn map_page(va: usize, pfn: Pfn, flags: PteFlags) -> Result<(), OutOfMemory> {
     map_phys(va, phys_of(pfn), flags)

@@ -52,7 +52,7 @@ pub mod user;
 mod vmalloc;
 mod walk;
 
-pub use boot::{free_initrd, init, init_cpu};
+pub use boot::{boot_memory, free_initrd, init, init_cpu};
 pub use buddy::{ORDERS, Watermarks};
 pub use cache::{SlabInfo, slabs};
 pub use folio::{Folio, zero_folio, zero_page};
@@ -61,7 +61,7 @@ pub use kmem::{KmemCache, SlabBox};
 pub use reclaim::{Reclaimer, set_reclaimer};
 pub use stack::{KernelStack, STACK_SIZE, is_stack_guard};
 pub use stats::{MemStats, ZoneInfo, free_pages, stats, total_bytes, zones};
-pub use table::{Entry, PageEntry, TableGuard, UserTable};
+pub use table::{Copied, Entry, ForkCopier, PageEntry, TableGuard, UserTable};
 pub use user::Pod;
 pub use vmalloc::{VmallocRegion, ioremap, vmalloc};
 

@@ -129,6 +129,7 @@ fn alloc_slowly(order: u8, flags: AllocFlags) -> Result<Pfn, OutOfMemory> {
     }
     crate::cache::flush_local();
     crate::stack::trim();
+    crate::walk::trim();
     drain_local();
     loop {
         if let Some(pfn) = try_alloc(order, flags) {
@@ -155,6 +156,59 @@ pub(crate) fn free(pfn: Pfn, order: u8) {
         }
     }
     free_to_zone(pfn, order);
+}
+
+/// Single frames on their way back, linked like a CPU's list: it takes all of them at once.
+pub(crate) struct Chain {
+    head: Pfn,
+    tail: Pfn,
+    count: u32,
+}
+
+impl Chain {
+    pub(crate) const fn new() -> Chain {
+        Chain { head: NONE, tail: NONE, count: 0 }
+    }
+
+    /// Adds a frame that nobody uses any more.
+    #[inline]
+    pub(crate) fn push(&mut self, pfn: Pfn) {
+        let record = frame(pfn);
+        record.set_kind(crate::frame::Kind::None, 0);
+        record.next.store(self.head, Ordering::Relaxed);
+        if self.head == NONE {
+            self.tail = pfn;
+        }
+        self.head = pfn;
+        self.count += 1;
+    }
+}
+
+impl Drop for Chain {
+    /// Gives the frames back.
+    #[inline]
+    fn drop(&mut self) {
+        if self.count > 0 {
+            free_chain(self);
+        }
+    }
+}
+
+#[inline(never)]
+fn free_chain(chain: &Chain) {
+    let kept = LISTS.with(|list| {
+        frame(chain.tail).next.store(list.head, Ordering::Relaxed);
+        list.head = chain.head;
+        list.count += chain.count;
+        let batch = BATCH.load(Ordering::Relaxed);
+        if list.count > batch * HIGH_BATCHES {
+            list.drain(list.count - batch * (HIGH_BATCHES - 1));
+        }
+    });
+    if kept.is_none() {
+        let mut list = List { head: chain.head, count: chain.count };
+        list.drain(u32::MAX);
+    }
 }
 
 fn free_to_zone(pfn: Pfn, order: u8) {

@@ -15,7 +15,8 @@
 
 use crate::flush::Batch;
 use crate::folio::{Folio, is_zero_pfn, zero_page};
-use crate::frame::{Pfn, pfn_of, phys_of};
+use crate::frame::{pfn_of, phys_of};
+use crate::pages::Chain;
 use crate::walk::{ENTRIES, Table, index, root_level, span};
 use crate::{AllocFlags, OutOfMemory, asid, kernel_table};
 use alloc::sync::Arc;
@@ -30,7 +31,7 @@ use sync::{SpinGuard, SpinLock, levels};
 /// A user address space's translations.
 pub struct UserTable {
     root: Table,
-    lock: SpinLock<(), levels::PageTable>,
+    lock: SpinLock<Kept, levels::PageTable>,
     /// CPUs that run this table now, kernel threads that borrow it included.
     active: AtomicU64,
     /// CPUs that must flush this table's tag before they run it.
@@ -39,6 +40,22 @@ pub struct UserTable {
     context: AtomicU64,
     /// Page-table frames, the root included.
     tables: AtomicUsize,
+}
+
+/// One leaf table that may stay although it is empty, so that mapping, touching and unmapping a small
+/// area again and again does not make and free a table each time, with a flush of everything for that.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Kept(Option<Table>);
+
+impl Kept {
+    /// Whether the empty table `table` stays.
+    fn keeps(&mut self, table: Table) -> bool {
+        let vacant = self.0.is_none_or(|kept| kept == table || kept.used() > 0);
+        if vacant {
+            self.0 = Some(table);
+        }
+        vacant
+    }
 }
 
 /// The table each CPU runs, null for the kernel's.
@@ -81,7 +98,7 @@ impl UserTable {
         kernel_table::share_with(root);
         Ok(Arc::new(UserTable {
             root,
-            lock: SpinLock::new(()),
+            lock: SpinLock::new(Kept(None)),
             active: AtomicU64::new(0),
             stale: AtomicU64::new(0),
             context: AtomicU64::new(0),
@@ -198,77 +215,36 @@ impl UserTable {
         }
     }
 
-    /// Copies the entries of `range` to `child` for fork; returns how many pages were copied.
-    ///
-    /// With `share`, entries are copied as they are (shared mappings). Without, pages that may be written
-    /// become read-only in both, so that the first write faults and copies. The caller keeps both address
-    /// spaces from changing. After an error the child holds a part, to be dropped.
+    /// Begins copying entries to `child` for fork. The caller keeps both address spaces from changing. This
+    /// table is flushed once, when the copier drops, not for each range.
+    pub fn copier<'a>(&'a self, child: &'a UserTable) -> ForkCopier<'a> {
+        ForkCopier { parent: self, child, batch: Batch::new() }
+    }
+
+    /// Copies the entries of one range for fork, see [`ForkCopier::copy`]; returns how many pages that were,
+    /// zero pages included.
     pub fn clone_cow(
         &self,
         child: &UserTable,
         range: Range<usize>,
         share: bool,
     ) -> Result<usize, OutOfMemory> {
-        let _preempt = sync::preempt_off();
-        let mut batch = Batch::new();
-        let mut copied = 0;
-        let mut result = Ok(());
-        let mut va = range.start;
-        // A table's worth at a time, so that the locks are not held for long.
-        while va < range.end && result.is_ok() {
-            let end = range.end.min((va | (span(1) - 1)).saturating_add(1));
-            let _lock = self.lock.lock();
-            let source = self.root.descend(va, root_level(), 0);
-            if let Some(source) = source.filter(|source| source.used() > 0) {
-                let _child_lock = child.lock.lock_nested();
-                result = child.copy_leaf(source, va..end, share, &mut batch).map(|pages| copied += pages);
-            }
-            va = match source {
-                Some(_) => end,
-                None => self.next_table(va).min(range.end),
-            };
-        }
-        batch.finish(self);
-        result.map(|()| copied)
+        self.copier(child).copy(range, share).map(|copied| copied.soft + copied.plain + copied.zero)
     }
 
     /// The first address after `va` that may have a leaf table, `va` having none.
     fn next_table(&self, va: usize) -> usize {
         let level = (1..=root_level()).find(|&level| self.root.descend(va, root_level(), level).is_some());
-        (va | (span(level.unwrap_or(root_level())) - 1)).saturating_add(1)
-    }
-
-    /// Copies the entries of one leaf table into this (the child's) table; both locks are held.
-    fn copy_leaf(
-        &self,
-        source: Table,
-        range: Range<usize>,
-        share: bool,
-        batch: &mut Batch,
-    ) -> Result<usize, OutOfMemory> {
-        let mut target = None;
-        let mut copied = 0;
-        for va in range.step_by(PAGE_SIZE) {
-            let i = index(va, 0);
-            let mut pte = source.get(i);
-            if is_empty(pte) {
-                continue;
+        let level = level.unwrap_or(root_level());
+        let mut next = (va | (span(level) - 1)).saturating_add(1);
+        // Most of an address space is empty at the highest level: pass over that quickly.
+        while level == root_level() && next < usize::MAX / 2 && index(next, level) != 0 {
+            if self.root.get(index(next, level)).is_present() {
+                break;
             }
-            let target = match target {
-                Some(table) => table,
-                None => *target.insert(self.leaf_making(va)?),
-            };
-            if pte.is_present() {
-                if !share && pte.flags().contains(PteFlags::WRITE) {
-                    pte = change_flags(source, i, |flags| flags - PteFlags::WRITE);
-                    batch.flush_page(va);
-                }
-                add_reference(pfn_of(pte.addr()));
-                copied += 1;
-            }
-            target.fill(i, pte);
+            next += span(level);
         }
-        Ok(copied)
+        next
     }
 
     /// The leaf table for `va`, made without sleeping.
@@ -280,6 +256,111 @@ impl UserTable {
     /// Whether this is the shared zero page.
     pub fn is_zero_page(phys: PhysAddr) -> bool {
         phys == zero_page()
+    }
+}
+
+/// What [`ForkCopier::copy`] has copied, in pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Copied {
+    /// With the `SOFT` flag.
+    pub soft: usize,
+    /// Without it.
+    pub plain: usize,
+    /// Of the shared zero page.
+    pub zero: usize,
+}
+
+/// A fork under way, see [`UserTable::copier`].
+pub struct ForkCopier<'a> {
+    parent: &'a UserTable,
+    child: &'a UserTable,
+    batch: Batch,
+}
+
+impl ForkCopier<'_> {
+    /// Copies the entries of `range`.
+    ///
+    /// With `share`, entries are copied as they are (shared mappings). Without, pages that may be written
+    /// become read-only in both, so that the first write faults and copies. After an error the child holds a
+    /// part, to be dropped.
+    pub fn copy(&mut self, range: Range<usize>, share: bool) -> Result<Copied, OutOfMemory> {
+        let mut copied = Copied::default();
+        let mut va = range.start;
+        // A table's worth at a time, so that the locks are not held for long.
+        while va < range.end {
+            let end = range.end.min((va | (span(1) - 1)).saturating_add(1));
+            let _lock = self.parent.lock.lock();
+            let Some(source) = self.parent.root.descend(va, root_level(), 0) else {
+                va = self.parent.next_table(va);
+                continue;
+            };
+            if source.used() > 0 {
+                let _child_lock = self.child.lock.lock_nested();
+                self.copy_leaf(source, va..end, share, &mut copied)?;
+            }
+            va = end;
+        }
+        Ok(copied)
+    }
+
+    /// Copies the entries of one leaf table; both locks are held.
+    fn copy_leaf(
+        &mut self,
+        source: Table,
+        range: Range<usize>,
+        share: bool,
+        copied: &mut Copied,
+    ) -> Result<(), OutOfMemory> {
+        let mut left = source.used();
+        let mut target = None;
+        for va in range.step_by(PAGE_SIZE) {
+            let i = index(va, 0);
+            let mut pte = source.get(i);
+            if is_empty(pte) {
+                continue;
+            }
+            let target = match target {
+                Some(table) => table,
+                None => *target.insert(self.child.leaf_making(va)?),
+            };
+            if pte.is_present() {
+                if !share && pte.flags().contains(PteFlags::WRITE) {
+                    pte = change_flags(source, i, |flags| flags - PteFlags::WRITE);
+                    self.batch.flush_page(va);
+                }
+                copied.add(pte);
+            }
+            target.fill(i, pte);
+            left -= 1;
+            if left == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Copied {
+    /// Counts the page of an entry and takes the reference for its copy.
+    #[inline]
+    fn add(&mut self, pte: Pte) {
+        let pfn = pfn_of(pte.addr());
+        if is_zero_pfn(pfn) {
+            self.zero += 1;
+            return;
+        }
+        Folio::add_entry(pfn);
+        match pte.flags().contains(PteFlags::SOFT) {
+            true => self.soft += 1,
+            false => self.plain += 1,
+        }
+    }
+}
+
+impl Drop for ForkCopier<'_> {
+    fn drop(&mut self) {
+        let _preempt = sync::preempt_off();
+        self.batch.finish(self.parent);
     }
 }
 
@@ -320,27 +401,41 @@ fn change_flags(table: Table, i: usize, change: impl Fn(PteFlags) -> PteFlags) -
     }
 }
 
-/// Takes the reference and the map count of one more entry for the page.
-#[inline]
-fn add_reference(pfn: Pfn) {
-    if !is_zero_pfn(pfn)
-        && let Some(folio) = Folio::reference_at(pfn)
-    {
-        folio.add_map();
-        core::mem::forget(folio);
-    }
-}
-
 impl Drop for UserTable {
     /// Frees all mappings and tables. No CPU runs the table, and its tag is not used again before a flush,
     /// so there is nothing to flush.
     fn drop(&mut self) {
         debug_assert!(self.active.load(Ordering::Relaxed) == 0);
-        for i in 0..ENTRIES / 2 {
-            free_below(self.root.get(i), root_level());
-        }
+        free_tree(self.root, root_level(), &mut Chain::new());
+        kernel_table::unshare(self.root);
         self.root.free();
     }
+}
+
+/// Frees everything below a table that no CPU runs, and leaves it empty. The root's shared entries are not
+/// counted as used, and lie behind all others.
+fn free_tree(table: Table, level: usize, freed: &mut Chain) {
+    let mut left = table.used();
+    for i in 0..ENTRIES {
+        if left == 0 {
+            break;
+        }
+        let pte = table.take_dead(i);
+        if is_empty(pte) {
+            continue;
+        }
+        left -= 1;
+        if level > 0 {
+            free_tree(Table::of(pte), level - 1, freed);
+            Table::of(pte).free();
+        } else if pte.is_present() {
+            note_dirty(pte);
+            if !is_zero_pfn(pfn_of(pte.addr())) {
+                Folio::end_entry(pfn_of(pte.addr()), freed);
+            }
+        }
+    }
+    table.set_unused();
 }
 
 /// Passes an entry's dirty bit on to its folio.
@@ -356,42 +451,16 @@ fn note_dirty(old: Pte) {
     }
 }
 
-fn free_below(pte: Pte, level: usize) {
-    if !pte.is_present() {
-        return;
-    }
-    if level == 0 {
-        let pfn = pfn_of(pte.addr());
-        note_dirty(pte);
-        if !is_zero_pfn(pfn)
-            && let Some(folio) = Folio::from_entry(pfn)
-        {
-            folio.remove_map();
-        }
-        return;
-    }
-    let table = Table::of(pte);
-    let mut left = table.used();
-    for i in 0..ENTRIES {
-        if left == 0 {
-            break;
-        }
-        let pte = table.get(i);
-        left -= u32::from(!is_empty(pte));
-        free_below(pte, level - 1);
-    }
-    table.free();
-}
-
 /// The locked entries of a [`UserTable`].
+#[repr(C)]
 pub struct TableGuard<'a> {
     table: &'a UserTable,
-    lock: Option<SpinGuard<'a, (), levels::PageTable>>,
+    lock: Option<SpinGuard<'a, Kept, levels::PageTable>>,
     /// The leaf table used last and the first address it covers.
     leaf: Cell<Option<(usize, Table)>>,
-    batch: Batch,
-    /// Declared last: preemption comes back after the flush, so that "this CPU" stays the same.
+    /// Dropped after `drop` below has flushed, so that "this CPU" stays the same.
     _preempt: sync::PreemptGuard,
+    batch: Batch,
 }
 
 impl Drop for TableGuard<'_> {
@@ -420,12 +489,17 @@ impl TableGuard<'_> {
     fn leaf_making(&self, va: usize) -> Result<Table, OutOfMemory> {
         match self.leaf(va) {
             Some(table) => Ok(table),
-            None => {
-                let table = self.table.leaf_making(va)?;
-                self.leaf.set(Some((va & !(span(1) - 1), table)));
-                Ok(table)
-            }
+            None => self.make_leaf(va),
         }
+    }
+
+    /// Apart, so that the common way through a fault saves few registers.
+    #[cold]
+    #[inline(never)]
+    fn make_leaf(&self, va: usize) -> Result<Table, OutOfMemory> {
+        let table = self.table.leaf_making(va)?;
+        self.leaf.set(Some((va & !(span(1) - 1), table)));
+        Ok(table)
     }
 
     /// What is at `va`.
@@ -590,38 +664,57 @@ impl TableGuard<'_> {
 
     /// As [`TableGuard::unmap`], calling `removed` for each page, to keep count of its kinds.
     pub fn unmap_with(&mut self, range: Range<usize>, mut removed: impl FnMut(usize, PageEntry)) {
-        self.leaf.set(None);
-        self.unmap_below(self.table.root, root_level(), range, &mut removed);
-    }
-
-    fn unmap_below(
-        &mut self,
-        table: Table,
-        level: usize,
-        range: Range<usize>,
-        removed: &mut impl FnMut(usize, PageEntry),
-    ) {
         let mut va = range.start;
         while va < range.end {
-            let end = range.end.min((va | (span(level) - 1)).saturating_add(1));
-            let i = index(va, level);
-            let pte = table.get(i);
-            if level == 0 {
-                if !is_empty(pte)
-                    && let Entry::Page(page) = Entry::from(self.take(table, i, va))
-                {
-                    removed(va, page);
-                }
-            } else if pte.is_present() {
-                let below = Table::of(pte);
-                self.unmap_below(below, level - 1, va..end, removed);
-                if below.used() == 0 {
-                    table.take(i);
-                    self.table.tables.fetch_sub(1, Ordering::Relaxed);
-                    self.batch.release_table(self.table, below);
-                }
+            let Some(leaf) = self.leaf(va) else {
+                va = self.table.next_table(va);
+                continue;
+            };
+            let end = range.end.min((va | (span(1) - 1)).saturating_add(1));
+            if leaf.used() > 0 {
+                self.unmap_leaf(leaf, va..end, &mut removed);
+            }
+            if leaf.used() == 0 {
+                self.drop_leaf(va, leaf);
             }
             va = end;
+        }
+    }
+
+    fn unmap_leaf(&mut self, leaf: Table, range: Range<usize>, removed: &mut impl FnMut(usize, PageEntry)) {
+        for va in range.step_by(PAGE_SIZE) {
+            let i = index(va, 0);
+            if is_empty(leaf.get(i)) {
+                continue;
+            }
+            if let Entry::Page(page) = Entry::from(self.take(leaf, i, va)) {
+                removed(va, page);
+            }
+            if leaf.used() == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Takes the empty leaf table of `va` out, unless it may stay, and with it the tables above that become
+    /// empty. The root stays.
+    #[cold]
+    #[inline(never)]
+    fn drop_leaf(&mut self, va: usize, leaf: Table) {
+        if self.lock.as_mut().is_none_or(|kept| kept.keeps(leaf)) {
+            return;
+        }
+        self.leaf.set(None);
+        let mut below = leaf;
+        for level in 1..=root_level() {
+            let Some(table) = self.table.root.descend(va, root_level(), level) else { return };
+            table.take(index(va, level));
+            self.table.tables.fetch_sub(1, Ordering::Relaxed);
+            self.batch.release_table(self.table, below);
+            if table.used() > 0 {
+                return;
+            }
+            below = table;
         }
     }
 
@@ -661,7 +754,7 @@ fn visit(table: Table, level: usize, range: Range<usize>, each: &mut impl FnMut(
             if !is_empty(pte) {
                 each(table, i, va);
             }
-        } else if pte.is_present() {
+        } else if pte.is_present() && Table::of(pte).used() > 0 {
             visit(Table::of(pte), level - 1, va..end, each);
         }
         va = end;

@@ -4,21 +4,25 @@
 //! entries in use, so that a table that becomes empty is found without looking through it.
 
 use crate::frame::{Kind, Pfn, frame, pfn_of, phys_of, virt_of};
+use crate::local::{CpuLocal, Init};
 use crate::{AllocFlags, OutOfMemory, pages};
 use arch::PAGE_SHIFT;
 use arch::mmu::Pte;
+use buddy::NONE;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 pub(crate) const ENTRIES: usize = 512;
 const INDEX_BITS: usize = 9;
 
-/// Frames used for page tables, user and kernel.
+/// Frames used for page tables, user and kernel, spare ones included.
 pub(crate) static TABLE_FRAMES: AtomicUsize = AtomicUsize::new(0);
 
 pub(crate) fn bits(pte: Pte) -> u64 {
     // SAFETY: 1. `Pte` is a transparent u64 (the contract in `arch::paging`).
     unsafe { core::mem::transmute(pte) }
 }
+
+const _: () = assert!(size_of::<Pte>() == 8);
 
 pub(crate) fn from_bits(bits: u64) -> Pte {
     // SAFETY: as for `bits`.
@@ -34,6 +38,56 @@ pub(crate) fn index(va: usize, level: usize) -> usize {
     va >> (PAGE_SHIFT + INDEX_BITS * level) & (ENTRIES - 1)
 }
 
+/// Empty tables of this CPU, linked through `next`. A table is given back empty, all zeroes: handing it
+/// out again spares clearing a page, which is most of what making one costs.
+struct Spares {
+    head: Pfn,
+    count: u32,
+}
+
+/// Most spares of a CPU: what a small process takes.
+const SPARES: u32 = 16;
+
+impl Init for Spares {
+    const INIT: Spares = Spares { head: NONE, count: 0 };
+}
+
+static SPARE: CpuLocal<Spares> = CpuLocal::new();
+
+impl Spares {
+    fn pop(&mut self) -> Option<Pfn> {
+        let pfn = self.head;
+        if pfn == NONE {
+            return None;
+        }
+        self.head = frame(pfn).next.load(Ordering::Relaxed);
+        self.count -= 1;
+        Some(pfn)
+    }
+
+    fn push(&mut self, pfn: Pfn) -> bool {
+        if self.count >= SPARES {
+            return false;
+        }
+        frame(pfn).next.store(self.head, Ordering::Relaxed);
+        self.head = pfn;
+        self.count += 1;
+        true
+    }
+}
+
+/// Gives this CPU's spare tables back.
+pub(crate) fn trim() {
+    while let Some(pfn) = SPARE.with(Spares::pop).flatten() {
+        give_back(pfn);
+    }
+}
+
+fn give_back(pfn: Pfn) {
+    TABLE_FRAMES.fetch_sub(1, Ordering::Relaxed);
+    pages::free(pfn, 0);
+}
+
 /// A table by its frame. Copying the handle does not copy the table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Table(pub Pfn);
@@ -41,17 +95,24 @@ pub(crate) struct Table(pub Pfn);
 impl Table {
     /// A new, empty table.
     pub(crate) fn alloc(flags: AllocFlags) -> Result<Table, OutOfMemory> {
+        if !flags.contains(AllocFlags::DMA32)
+            && let Some(pfn) = SPARE.with(Spares::pop).flatten()
+        {
+            return Ok(Table(pfn));
+        }
         let pfn = pages::alloc(0, flags | AllocFlags::ZERO)?;
+        TABLE_FRAMES.fetch_add(1, Ordering::Relaxed);
         frame(pfn).set_kind(Kind::Table, 0);
         frame(pfn).maps.store(0, Ordering::Relaxed);
-        TABLE_FRAMES.fetch_add(1, Ordering::Relaxed);
         Ok(Table(pfn))
     }
 
-    /// Gives an unused table back.
+    /// Gives a table back whose entries are all empty.
     pub(crate) fn free(self) {
-        TABLE_FRAMES.fetch_sub(1, Ordering::Relaxed);
-        pages::free(self.0, 0);
+        debug_assert!(self.used() == 0);
+        if SPARE.with(|spares| spares.push(self.0)) != Some(true) {
+            give_back(self.0);
+        }
     }
 
     /// The table that an entry points to.
@@ -89,6 +150,19 @@ impl Table {
         self.put(index, pte);
         let used = &frame(self.0).maps;
         used.store(used.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// Empties an entry of a tree that no CPU runs any more; returns what it held.
+    #[inline]
+    pub(crate) fn take_dead(self, index: usize) -> Pte {
+        let old = self.get(index);
+        self.entry(index).store(bits(Pte::EMPTY), Ordering::Relaxed);
+        old
+    }
+
+    /// Says that all entries have been taken with `take_dead`.
+    pub(crate) fn set_unused(self) {
+        frame(self.0).maps.store(0, Ordering::Relaxed);
     }
 
     /// Empties an entry in use; returns what it held last, hardware's accessed and dirty bits included.

@@ -42,32 +42,50 @@ const SMALL: [u8; 25] = {
     table
 };
 
+/// Classes for larger sizes, by (size - 1) / 256.
+const LARGE: [u8; MAX_KMALLOC / 256] = {
+    let mut table = [0; MAX_KMALLOC / 256];
+    let mut step = 0;
+    while step < table.len() {
+        let mut class = 0;
+        while KMALLOC_SIZES[class] < (step + 1) * 256 {
+            class += 1;
+        }
+        table[step] = class as u8;
+        step += 1;
+    }
+    table
+};
+
+const ALIGNS: [u16; KMALLOC_SIZES.len()] = {
+    let mut table = [0; KMALLOC_SIZES.len()];
+    let mut class = 0;
+    while class < table.len() {
+        table[class] = class_align(class) as u16;
+        class += 1;
+    }
+    table
+};
+
 /// The index in [`KMALLOC_SIZES`] of the smallest class for `size` bytes at multiples of `align`;
 /// `None` when it needs whole pages.
 ///
-/// Classes that are powers of two are aligned to their size, 96 and 192 to 32 and 64.
+/// Tables rather than counting leading zeros: that is 35 instructions on a RISC-V without Zbb.
 #[inline]
 pub const fn size_class(size: usize, align: usize) -> Option<usize> {
-    // An alignment that the odd classes do not have asks for the next power of two.
-    let size = if align <= 8 { size } else { aligned_size(size, align) };
-    if size <= 192 {
-        return Some(SMALL[size.div_ceil(8)] as usize);
-    }
-    if size > MAX_KMALLOC {
-        return None;
-    }
-    // 193..=256 is class 7, 257..=512 class 8 ...
-    Some((usize::BITS - (size - 1).leading_zeros()) as usize - 1)
-}
-
-const fn aligned_size(size: usize, align: usize) -> usize {
     let size = if size < align { align } else { size };
-    match size {
-        65..=96 if align <= 32 => size,
-        129..=192 if align <= 64 => size,
-        _ if size <= MAX_KMALLOC => size.next_power_of_two(),
-        _ => size,
+    let class = if size <= 192 {
+        SMALL[size.div_ceil(8)] as usize
+    } else if size <= MAX_KMALLOC {
+        LARGE[(size - 1) / 256] as usize
+    } else {
+        return None;
+    };
+    if ALIGNS[class] as usize >= align {
+        return Some(class);
     }
+    // 96 and 192 have the next power of two above them; the largest class has pages.
+    if class + 1 < KMALLOC_SIZES.len() { Some(class + 1) } else { None }
 }
 
 /// Alignment that objects of a class have without asking.
