@@ -17,11 +17,12 @@ Examples:
   cargo run -- exec --timeout 10 -- sh -c 'ps; exit 3'
   cargo run -- boot --append 'loglevel=7 maxcpus=1' --gdb
   cargo run -- bench --against linux             how fast, beside Linux
+  cargo run -- sim sched --help                  a scheduler without a kernel
   cargo test                                     everything that CI checks";
 
 /// Build the Ochre kernel, boot it in QEMU, use it.
 #[derive(Debug, Parser)]
-#[command(name = "cargo run --", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+#[command(name = "ochre", bin_name = "cargo run --", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 #[command(disable_help_subcommand = true, max_term_width = 100)]
 pub struct Cli {
     /// What to do; without it: boot
@@ -48,6 +49,13 @@ pub enum Cmd {
     /// Measure, also beside Linux
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(BenchArgs),
+    /// Run a policy under a virtual clock, without a kernel: `sim sched --help`
+    #[command(disable_help_flag = true)]
+    Sim {
+        /// The simulator's own arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+        arguments: Vec<String>,
+    },
     /// Install what is missing on this host, and say what is there
     Setup(SetupArgs),
 }

@@ -39,6 +39,7 @@ fn run(cli: Cli) -> Result<i32> {
         Some(Cmd::Exec(args)) => exec::run(&args),
         Some(Cmd::Path(args)) => path(&args).map(|()| 0),
         Some(Cmd::Bench(args)) => bench::run(&args).map(|()| 0),
+        Some(Cmd::Sim { arguments }) => Ok(sim::main(&arguments)),
         Some(Cmd::Setup(args)) => set_up(&args).map(|()| 0),
     }
 }

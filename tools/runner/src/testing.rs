@@ -1,10 +1,11 @@
-//! For guest tests: one machine per architecture and process, which runs every test's programs.
+//! For guest tests: one machine per build of the kernel and process, which runs every test's programs.
 //!
 //! Interface: [`sh`] runs a shell script in the guest and answers what it wrote and its status. The environment
 //! variable `OCHRE_TEST_KERNEL` (a file, or `linux` for Debian's) names another kernel: a test states what Linux does,
 //! so it must pass there, too.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -14,14 +15,46 @@ use wire::Command;
 use crate::arch::Arch;
 use crate::guest::{Finished, Guest};
 use crate::machine::Machine;
-use crate::{exec, places, progress};
+use crate::{exec, places, progress, symbols};
 
 /// How long one script may take; emulation on a loaded host is slow.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// The machine that tests use, with the kernel that the environment asks for.
-pub fn machine(arch: Arch) -> Machine {
-    Machine { kernel: std::env::var_os("OCHRE_TEST_KERNEL").map(Into::into), ..Machine::new(arch) }
+/// Which build of the kernel a test runs on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Target {
+    /// The architecture.
+    pub arch: Arch,
+    /// With debug checks, or optimised.
+    pub debug: bool,
+}
+
+impl From<Arch> for Target {
+    fn from(arch: Arch) -> Self {
+        Self { arch, debug: false }
+    }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.arch, if self.debug { "debug" } else { "release" })
+    }
+}
+
+impl Target {
+    /// All of them; another kernel, from the environment, has no debug build.
+    pub fn all() -> Vec<Self> {
+        let builds: &[bool] = if other_kernel().is_some() { &[false] } else { &[false, true] };
+        Arch::ALL.into_iter().flat_map(|arch| builds.iter().map(move |&debug| Self { arch, debug })).collect()
+    }
+
+    fn machine(self) -> Machine {
+        Machine { kernel: other_kernel(), debug: self.debug, ..Machine::new(self.arch) }
+    }
+}
+
+fn other_kernel() -> Option<PathBuf> {
+    std::env::var_os("OCHRE_TEST_KERNEL").map(Into::into)
 }
 
 /// A command as `exec` gives it to the guest.
@@ -37,22 +70,28 @@ pub fn command(argv: &[&str]) -> Command {
 
 type Shared = Arc<Mutex<Option<Guest>>>;
 
-fn shared(arch: Arch) -> Shared {
-    static GUESTS: OnceLock<Mutex<BTreeMap<&'static str, Shared>>> = OnceLock::new();
+fn shared(target: Target) -> Shared {
+    static GUESTS: OnceLock<Mutex<BTreeMap<(&'static str, bool), Shared>>> = OnceLock::new();
     let mut guests = GUESTS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
-    guests.entry(arch.name()).or_default().clone()
+    guests.entry((target.arch.name(), target.debug)).or_default().clone()
 }
 
-/// Runs `script` with `input` on stdin in this process's guest of `arch`, which is booted when there is none. A guest
+/// Runs `script` with `input` on stdin in this process's guest of `target`, which is booted when there is none. A guest
 /// that failed is replaced for the next caller. `runner` is the program of that name: `env!("CARGO_BIN_EXE_runner")`.
-pub fn sh_with_input(runner: &str, arch: Arch, script: &str, input: &[u8]) -> Result<Finished> {
+pub fn sh_with_input(
+    runner: &str,
+    target: impl Into<Target>,
+    script: &str,
+    input: &[u8],
+) -> Result<Finished> {
     places::set_runner(runner);
     progress::set_quiet(true);
-    let shared = shared(arch);
+    let target = target.into();
+    let shared = shared(target);
     let mut slot = shared.lock().unwrap_or_else(PoisonError::into_inner);
     let mut guest = match slot.take() {
         Some(guest) => guest,
-        None => Guest::start(&machine(arch), &Command::default())?,
+        None => Guest::start(&target.machine(), &Command::default())?,
     };
     let result = guest.run(&command(&["sh", "-c", script]), input.to_vec(), LIMIT);
     match result {
@@ -60,11 +99,14 @@ pub fn sh_with_input(runner: &str, arch: Arch, script: &str, input: &[u8]) -> Re
             *slot = Some(guest);
             Ok(finished)
         }
-        Err(e) => Err(e.context(format!("on {arch}: {script}\n{}", guest.last_words(40)))),
+        Err(e) => {
+            let console = symbols::annotate(guest.kernel(), &guest.last_words(40));
+            Err(e.context(format!("on {target}: {script}\n{console}")))
+        }
     }
 }
 
 /// As [`sh_with_input`], with an empty stdin.
-pub fn sh(runner: &str, arch: Arch, script: &str) -> Result<Finished> {
-    sh_with_input(runner, arch, script, b"")
+pub fn sh(runner: &str, target: impl Into<Target>, script: &str) -> Result<Finished> {
+    sh_with_input(runner, target, script, b"")
 }
