@@ -11,7 +11,7 @@ use alloc::sync::Arc;
 use core::any::Any;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
-use task::WaitQueue;
+use task::{WaitMode, WaitQueue};
 
 /// The largest count; one more would be the value that a write refuses.
 const MAX: u64 = u64::MAX - 1;
@@ -20,6 +20,22 @@ struct EventFd {
     count: AtomicU64,
     semaphore: bool,
     queue: Arc<WaitQueue>,
+}
+
+impl EventFd {
+    /// Adds to the count; waits for room here, because how much room is needed only the write knows.
+    fn add(&self, value: u64, may_wait: bool) -> Result<()> {
+        let add = |count: u64| count.checked_add(value).filter(|sum| *sum <= MAX);
+        let attempt = || self.count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, add).ok().map(drop);
+        match attempt() {
+            Some(()) => Ok(()),
+            None if !may_wait => Err(Errno::EAGAIN),
+            None => {
+                let result = self.queue.wait_until(WaitMode::Interruptible, None, attempt);
+                result.map_err(|_| Errno::ERESTARTSYS)
+            }
+        }
+    }
 }
 
 impl FileOps for EventFd {
@@ -47,26 +63,21 @@ impl FileOps for EventFd {
         buf.put(&value.to_ne_bytes())
     }
 
-    fn write(&self, _file: &File, _pos: &mut u64, buf: &mut IoBuf) -> Result<usize> {
+    fn write(&self, file: &File, _pos: &mut u64, buf: &mut IoBuf) -> Result<usize> {
         if buf.remaining() < 8 {
             return Err(Errno::EINVAL);
         }
-        // A retry after waiting reads the value again: the program may have changed it, which is its affair.
         let mut bytes = [0; 8];
-        let start = buf.done();
-        let taken = buf.peek(&mut bytes)?;
-        let value = u64::from_ne_bytes(bytes);
-        if taken < 8 {
+        if buf.take(&mut bytes)? < 8 {
             return Err(Errno::EFAULT);
         }
+        let value = u64::from_ne_bytes(bytes);
         if value == u64::MAX {
             return Err(Errno::EINVAL);
         }
-        let add = |count: u64| count.checked_add(value).filter(|sum| *sum <= MAX);
-        self.count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, add).map_err(|_| Errno::EAGAIN)?;
-        buf.skip(8);
+        self.add(value, !buf.nowait && !file.is_nonblocking())?;
         self.queue.wake(usize::MAX, PollEvents::READABLE.bits());
-        Ok(buf.done() - start)
+        Ok(8)
     }
 
     fn wait_queue(&self, _file: &File, _events: PollEvents) -> Option<&WaitQueue> {

@@ -218,24 +218,6 @@ impl<'a> IoBuf<'a> {
         })
     }
 
-    /// Copies into `bytes` what a [`IoBuf::take`] would, without moving on.
-    pub fn peek(&mut self, bytes: &mut [u8]) -> Result<usize> {
-        let (left, done) = (self.left, self.done);
-        let at = match &self.memory {
-            Memory::User(addr) => (*addr, &[][..], 0),
-            Memory::Segments { list, skip } => (0, *list, *skip),
-            Memory::KernelOut(_) | Memory::KernelIn(_) => (0, &[][..], 0),
-        };
-        let result = self.take(bytes);
-        (self.left, self.done) = (left, done);
-        match &mut self.memory {
-            Memory::User(addr) => *addr = at.0,
-            Memory::Segments { list, skip } => (*list, *skip) = (at.1, at.2),
-            Memory::KernelOut(_) | Memory::KernelIn(_) => {}
-        }
-        result
-    }
-
     /// Throws bytes away: what was to be written counts as written.
     pub fn skip(&mut self, len: usize) -> usize {
         let mut skipped = 0;

@@ -199,6 +199,7 @@ impl<'a> Walk<'a> {
                 }
                 let (name, hash) = (Name::new(component.name), component.hash);
                 let slash = component.slash || self.must_be_dir;
+                require_dir(&self.at)?;
                 permission::may_search(self.at.inode(), self.caller.cred)?;
                 return Ok(Last::Name(LastName { name, hash, slash }));
             }
