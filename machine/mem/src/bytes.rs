@@ -5,7 +5,10 @@
 
 use arch::PAGE_SIZE;
 
+/// Words copied in a round: as many as there are registers for.
 const WORDS: usize = 8;
+/// Words cleared in a round.
+const CLEARED: usize = 32;
 
 /// Zeroes `pages` pages at `to`.
 ///
@@ -13,8 +16,8 @@ const WORDS: usize = 8;
 /// 1. The memory is mapped writable, page-aligned, and belongs to the caller.
 pub(crate) unsafe fn zero_pages(to: *mut u8, pages: usize) {
     let to = to.cast::<u64>();
-    for block in (0..pages * PAGE_SIZE / 8).step_by(WORDS) {
-        for word in block..block + WORDS {
+    for block in (0..pages * PAGE_SIZE / 8).step_by(CLEARED) {
+        for word in block..block + CLEARED {
             // SAFETY: 1. inside the caller's pages.
             unsafe { to.add(word).write_volatile(0) };
         }

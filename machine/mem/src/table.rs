@@ -234,17 +234,17 @@ impl UserTable {
 
     /// The first address after `va` that may have a leaf table, `va` having none.
     fn next_table(&self, va: usize) -> usize {
-        let level = (1..=root_level()).find(|&level| self.root.descend(va, root_level(), level).is_some());
-        let level = level.unwrap_or(root_level());
-        let mut next = (va | (span(level) - 1)).saturating_add(1);
-        // Most of an address space is empty at the highest level: pass over that quickly.
-        while level == root_level() && next < usize::MAX / 2 && index(next, level) != 0 {
-            if self.root.get(index(next, level)).is_present() {
-                break;
+        let mut level = 1;
+        let table = loop {
+            match self.root.descend(va, root_level(), level) {
+                Some(table) => break table,
+                None => level += 1,
             }
-            next += span(level);
-        }
-        next
+        };
+        // Most of an address space is empty: pass over the empty entries of this table in one go.
+        let first = index(va, level) + 1;
+        let next = (first..ENTRIES).find(|&i| table.get(i).is_present()).unwrap_or(ENTRIES);
+        (va & !(span(level) - 1)).saturating_add((next + 1 - first) << span(level).trailing_zeros())
     }
 
     /// The leaf table for `va`, made without sleeping.
