@@ -24,17 +24,14 @@ fn smp_call() {
 }
 
 /// The end of every interrupt. A user thread's loop looks at `need_resched` itself; kernel code is
-/// preempted here.
+/// preempted by the scheduler's part.
 fn irq_exit(user: bool) {
     irq::exit();
-    if !user && arch::cpu::need_resched() && arch::cpu::preempt_count() == 0 {
-        crate::rr::preempt();
-    }
+    sched::irq_exit(user);
 }
 
 fn uaccess_fault(addr: usize, access: Access) -> bool {
-    let _ = (addr, access);
-    false
+    kcore::user::uaccess_fault(addr, access)
 }
 
 fn kernel_fault(fault: &KernelFault) -> ! {

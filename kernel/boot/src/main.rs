@@ -13,15 +13,19 @@ extern crate alloc;
 mod hooks;
 mod init;
 mod panic;
-mod rr;
 mod smp;
+mod vdso;
 
 use arch::BootInfo;
 use cmdline::CommandLine;
 use klog::pr_info;
+use sched_api::PolicyInfo;
 
 /// The kernel's name and version, the first line of the log.
 const BANNER: &str = concat!("Ochre ", env!("CARGO_PKG_VERSION"));
+
+/// The fair policies that can be chosen; the first is the default.
+static POLICIES: [PolicyInfo; 2] = [sched_eevdf::INFO, sched_cfs::INFO];
 
 /// Entered once, on CPU 0, on the boot stack, interrupts off.
 #[allow(unsafe_code)] // SAFETY: 1. the one symbol of this name; the boot code calls it once
@@ -39,12 +43,13 @@ extern "Rust" fn ochre_main(info: &'static BootInfo) -> ! {
     let idle = task::adopt_boot_context("swapper/0");
     irq::init();
     time::init();
-    rr::init();
+    sched::init(&POLICIES);
+    sched::init_cpu(idle);
     arch::timer::init_local();
     arch::irq::enable();
     smp::start_others(&line);
     init::start(info, line);
-    idle_loop(idle)
+    sched::idle_loop()
 }
 
 /// `quiet`, `debug` and `loglevel=` of Linux.
@@ -57,19 +62,5 @@ fn set_log_level(line: &CommandLine) {
     }
     if let Some(level) = line.number("loglevel") {
         klog::set_console_level(level.min(8) as u8);
-    }
-}
-
-/// What a CPU does with nothing to do: sleeps until an interrupt makes a task runnable.
-fn idle_loop(_idle: alloc::sync::Arc<task::Task>) -> ! {
-    loop {
-        let _ = arch::irq::disable();
-        if arch::cpu::need_resched() {
-            arch::irq::enable();
-            task::schedule();
-        } else {
-            arch::irq::idle_wait();
-            arch::irq::enable();
-        }
     }
 }

@@ -21,7 +21,9 @@ pub fn set_timeout_s(seconds: i64) {
 fn panic(info: &PanicInfo) -> ! {
     begin();
     match info.location() {
-        Some(place) => pr_err!("Kernel panic - not syncing: {} ({}:{})", info.message(), place.file(), place.line()),
+        Some(place) => {
+            pr_err!("Kernel panic - not syncing: {} ({}:{})", info.message(), place.file(), place.line())
+        }
         None => pr_err!("Kernel panic - not syncing: {}", info.message()),
     }
     let (fp, pc) = arch::backtrace::here();
@@ -32,11 +34,27 @@ fn panic(info: &PanicInfo) -> ! {
 /// A fault in kernel mode.
 pub fn oops(fault: &KernelFault) -> ! {
     begin();
-    pr_err!("Kernel panic - not syncing: {} at {:#x}, address {:#x}, code {:#x}", fault.what, fault.pc, fault.addr, fault.code);
+    pr_err!(
+        "Kernel panic - not syncing: {} at {:#x}, address {:#x}, code {:#x}",
+        fault.what,
+        fault.pc,
+        fault.addr,
+        fault.code
+    );
     for row in fault.regs.chunks(4) {
         let cell = |i: usize| row.get(i).copied().unwrap_or(("", 0));
         let [a, b, c, d] = [cell(0), cell(1), cell(2), cell(3)];
-        pr_err!(" {:>5} {:016x} {:>5} {:016x} {:>5} {:016x} {:>5} {:016x}", a.0, a.1, b.0, b.1, c.0, c.1, d.0, d.1);
+        pr_err!(
+            " {:>5} {:016x} {:>5} {:016x} {:>5} {:016x} {:>5} {:016x}",
+            a.0,
+            a.1,
+            b.0,
+            b.1,
+            c.0,
+            c.1,
+            d.0,
+            d.1
+        );
     }
     trace(fault.fp, fault.pc);
     finish()

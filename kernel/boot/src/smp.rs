@@ -33,8 +33,9 @@ pub fn start_others(line: &CommandLine) {
 pub fn secondary_main(cpu: usize) -> ! {
     mem::init_cpu();
     let idle = task::adopt_boot_context(&format!("swapper/{cpu}"));
+    sched::init_cpu(idle);
     arch::timer::init_local();
     ONLINE.fetch_add(1, Ordering::Release);
     arch::irq::enable();
-    crate::idle_loop(idle)
+    sched::idle_loop()
 }

@@ -26,7 +26,7 @@ impl TtyFile {
     /// of a session leader that has none. EBUSY after TIOCEXCL, EIO once a pseudo-terminal hung up.
     pub fn open(tty: &Arc<Tty>, flags: u32) -> Result<TtyFile> {
         let thread = Thread::current();
-        let privileged = thread.as_ref().is_none_or(|t| t.cred().capable(vfs::cap::SYS_ADMIN));
+        let privileged = thread.as_ref().is_none_or(|t| t.cred().capable(abi::cap::CAP_SYS_ADMIN));
         if tty.control.lock().exclusive && !privileged {
             return Err(Errno::EBUSY);
         }

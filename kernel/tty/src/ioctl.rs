@@ -32,7 +32,9 @@ impl Tty {
         match command {
             TCGETS => put(argument, &self.termios().to_bytes()),
             TCGETS2 => self.get_termios2(argument),
-            TCSETS | TCSETSW | TCSETSF => self.change_termios(command - TCSETS, Termios::from_bytes(&get(argument)?)),
+            TCSETS | TCSETSW | TCSETSF => {
+                self.change_termios(command - TCSETS, Termios::from_bytes(&get(argument)?))
+            }
             TCSETS2 | TCSETSW2 | TCSETSF2 => {
                 let bytes: [u8; 44] = get(argument)?;
                 let mut old = [0; 36];
@@ -49,7 +51,7 @@ impl Tty {
             }
             TIOCGSID => self.get_session(argument),
             TIOCSCTTY => {
-                let privileged = Thread::current().is_some_and(|t| t.cred().capable(vfs::cap::SYS_ADMIN));
+                let privileged = Thread::current().is_some_and(|t| t.cred().capable(abi::cap::CAP_SYS_ADMIN));
                 self.acquire(&*caller()?, argument == 1 && privileged).map(|()| 0)
             }
             TIOCNOTTY => self.release(&*caller()?).map(|()| 0),
@@ -102,15 +104,14 @@ impl Tty {
     /// Waits until the output is out.
     pub(crate) fn drain(&self) -> Result<()> {
         let done = || (self.hardware().pending() == 0 || self.is_hung_up()).then_some(());
-        self.write_wait
-            .wait_until(task::WaitMode::Interruptible, None, done)
-            .map_err(|_| Errno::ERESTARTSYS)
+        self.write_wait.wait_until(task::WaitMode::Interruptible, None, done).map_err(|_| Errno::ERESTARTSYS)
     }
 
     fn get_winsize(&self, argument: usize) -> Result<usize> {
         let size = self.winsize();
         let mut bytes = [0; 8];
-        for (at, value) in [size.ws_row, size.ws_col, size.ws_xpixel, size.ws_ypixel].into_iter().enumerate() {
+        for (at, value) in [size.ws_row, size.ws_col, size.ws_xpixel, size.ws_ypixel].into_iter().enumerate()
+        {
             bytes[at * 2..at * 2 + 2].copy_from_slice(&value.to_ne_bytes());
         }
         put(argument, &bytes)
@@ -176,7 +177,7 @@ impl Tty {
     /// TIOCSTI: as if typed; only into one's own terminal, or by root.
     fn simulate_input(&self, argument: usize) -> Result<usize> {
         let thread = Thread::current().ok_or(Errno::EPERM)?;
-        if !self.controls(thread.process()) && !thread.cred().capable(vfs::cap::SYS_ADMIN) {
+        if !self.controls(thread.process()) && !thread.cred().capable(abi::cap::CAP_SYS_ADMIN) {
             return Err(Errno::EPERM);
         }
         let byte: [u8; 1] = get(argument)?;

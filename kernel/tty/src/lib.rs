@@ -16,6 +16,7 @@
 extern crate alloc;
 
 mod control;
+pub mod devices;
 mod file;
 mod ioctl;
 pub mod pty;

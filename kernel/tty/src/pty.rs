@@ -81,7 +81,13 @@ impl Pair {
             write_wait: Arc::new(WaitQueue::new(&"ptm_write")),
         });
         let slave = Tty::new(format!("pts/{number}"), DevId::new(SLAVE_MAJOR, number), link.clone());
-        Arc::new(Pair { number, slave, link, locked: AtomicBool::new(true), was_open: AtomicBool::new(false) })
+        Arc::new(Pair {
+            number,
+            slave,
+            link,
+            locked: AtomicBool::new(true),
+            was_open: AtomicBool::new(false),
+        })
     }
 
     pub fn slave(&self) -> &Arc<Tty> {

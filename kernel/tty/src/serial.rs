@@ -73,8 +73,10 @@ impl SerialInput {
         // Bytes of the ring that the terminal had no room for when it was last asked.
         let mut refused = 0;
         loop {
-            let wanted = || (self.ring.lock().len() > refused || tty.has_room()).then_some(());
-            let ready = || (!self.ring.lock().is_empty()).then_some(()).and_then(|()| wanted());
+            let ready = || {
+                let waiting = self.ring.lock().len();
+                (waiting > refused || waiting > 0 && tty.has_room()).then_some(())
+            };
             if self.thread.wait_until(WaitMode::Idle, None, ready).is_err() {
                 continue;
             }

@@ -261,6 +261,12 @@ pub fn by_device(dev: DevId) -> Option<Arc<Tty>> {
     TERMINALS.lock().iter().find(|tty| tty.dev == dev).cloned()
 }
 
+/// Every terminal of a device.
+pub(crate) fn for_each(mut look: impl FnMut(&Arc<Tty>)) {
+    let terminals = TERMINALS.lock().clone();
+    terminals.iter().for_each(&mut look);
+}
+
 /// Says which terminal /dev/console is. Once.
 pub fn set_console(tty: Arc<Tty>) {
     let _ = CONSOLE.set(tty);

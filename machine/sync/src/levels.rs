@@ -99,6 +99,8 @@ levels! {
     Leaf 190;
 
     // ---- taken by interrupt handlers ----
+    /// The handlers of interrupt lines; held while they run.
+    IrqTable 198 irq;
     /// The list of a wait queue.
     WaitQueue 200 irq;
     /// An epoll instance's ready list: filled by wake-up callbacks, under the wait queue's lock.
@@ -109,8 +111,6 @@ levels! {
     TerminalInput 208 irq;
     /// Timer bases.
     Timer 212 irq;
-    /// The interrupt descriptor table.
-    IrqTable 216 irq;
     /// A task's own state, taken before its run queue (Linux's pi_lock).
     TaskState 220 irq;
     /// Run queue of a CPU. Two at once by ascending CPU number.

@@ -28,7 +28,7 @@ pub use mutex::{Mutex, MutexGuard};
 pub use rwsem::{RwSemaphore, SemReadGuard, SemWriteGuard};
 pub use scheduler::{
     Scheduler, TimeoutHandle, TimeoutSource, install_scheduler, install_timeouts, might_sleep, schedule,
-    scheduler, sleep_until, yield_now,
+    scheduler, sleep_for_ns, sleep_until, yield_now,
 };
 pub use slot::SchedSlot;
 pub use task::{

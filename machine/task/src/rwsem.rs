@@ -3,7 +3,7 @@
 //! A waiting writer keeps new readers out, so that page faults of many threads cannot starve an mmap.
 
 use crate::mutex::{acquired, released};
-use crate::wait::{WaitMode, WaitQueue};
+use crate::wait::WaitQueue;
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};

@@ -22,7 +22,7 @@ use core::marker::PhantomData;
 use core::ops::Deref;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use mem::{KernelStack, OutOfMemory, UserTable};
-use sync::levels::Leaf;
+use sync::levels::{Leaf, TaskIds};
 use sync::{Once, SpinLock};
 
 /// A dense number for the life of the task; reused afterwards. Not the pid.
@@ -118,7 +118,7 @@ unsafe impl Sync for Task {}
 unsafe impl Send for Task {}
 
 /// Dense task numbers: lowest free first, so that tables indexed by them stay small.
-static IDS: SpinLock<Ids, Leaf> = SpinLock::new(Ids { next: 0, free: Vec::new() });
+static IDS: SpinLock<Ids, TaskIds> = SpinLock::new(Ids { next: 0, free: Vec::new() });
 
 struct Ids {
     next: u32,

@@ -38,27 +38,26 @@ impl Strings {
         if array == 0 {
             return Ok(strings);
         }
+        let mut scratch = Vec::new();
         loop {
             let at = array.checked_add(strings.count * 8).ok_or(Errno::EFAULT)?;
             let pointer = mem::user::read_val::<u64>(at).map_err(|_| Errno::EFAULT)?;
             if pointer == 0 {
                 return Ok(strings);
             }
-            strings.read_one(pointer as usize, left)?;
+            strings.read_one(pointer as usize, left, &mut scratch)?;
         }
     }
 
-    fn read_one(&mut self, addr: usize, left: &mut usize) -> Result<()> {
-        let before = self.bytes.len();
+    fn read_one(&mut self, addr: usize, left: &mut usize, scratch: &mut Vec<u8>) -> Result<()> {
         let max = STRING_MAX.min(*left);
-        mem::user::read_cstr(addr, max, &mut self.bytes).map_err(|errno| match errno {
+        mem::user::read_cstr(addr, max, scratch).map_err(|errno| match errno {
             Errno::ENAMETOOLONG => Errno::E2BIG,
             other => other,
         })?;
-        self.bytes.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        self.bytes.push(0);
-        self.count += 1;
-        let cost = self.bytes.len() - before + 8;
+        self.bytes.try_reserve(scratch.len() + 1).map_err(|_| Errno::ENOMEM)?;
+        self.push(scratch);
+        let cost = scratch.len() + 1 + 8;
         *left = left.checked_sub(cost).ok_or(Errno::E2BIG)?;
         Ok(())
     }

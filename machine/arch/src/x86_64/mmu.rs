@@ -281,3 +281,6 @@ pub fn answer_shootdowns() {
         asker.flush_pending.fetch_and(!(1 << me.cpu), Ordering::Release);
     }
 }
+
+/// Makes every CPU see instructions that were written before the call: the hardware does.
+pub fn sync_instructions() {}

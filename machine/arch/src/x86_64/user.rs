@@ -229,6 +229,11 @@ impl UserContext {
         self.regs.rax as isize
     }
 
+    /// The thread pointer of the current thread, which user mode may have changed itself.
+    pub fn tls(&self) -> usize {
+        context::fs_base()
+    }
+
     /// Gives the thread its thread pointer; takes effect when it enters user mode.
     pub fn set_tls(&mut self, tls: usize) {
         self.tls = tls as u64;
