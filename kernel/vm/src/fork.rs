@@ -9,6 +9,7 @@ use abi::errno::Result;
 use alloc::sync::Arc;
 use core::ops::Range;
 use core::sync::atomic::AtomicBool;
+use mem::ForkCopier;
 use vma::OutOfMemory;
 
 /// Carries an errno through [`vma::VmaSet::try_clone_with`].
@@ -57,21 +58,28 @@ impl AddressSpace {
     }
 
     fn copy_tables(&self, areas: &mut Areas, child: &AddressSpace) -> Result<()> {
+        // One flush for all areas, when the copier drops.
+        let mut copier = self.table.copier(&child.table);
         for vma in areas.set.iter() {
             if vma.data.needs_table_copy() {
-                self.copy_range(&vma.data, vma.range(), child)?;
+                copy_range(&mut copier, &vma.data, vma.range(), child)?;
             }
         }
         Ok(())
     }
+}
 
-    fn copy_range(&self, area: &Area, range: Range<u64>, child: &AddressSpace) -> Result<()> {
-        let kind = AddressSpace::resident_kind(area);
-        let counts = table::clone_cow(&self.table, &child.table, range, area.is_shared())?;
-        child.rss.copied(kind, counts);
-        debug_assert!(kind != Resident::None || counts.file == 0);
-        Ok(())
-    }
+fn copy_range(
+    copier: &mut ForkCopier<'_>,
+    area: &Area,
+    range: Range<u64>,
+    child: &AddressSpace,
+) -> Result<()> {
+    let kind = AddressSpace::resident_kind(area);
+    let counts = table::clone_cow(copier, range, area.is_shared())?;
+    child.rss.copied(kind, counts);
+    debug_assert!(kind != Resident::None || counts.file == 0);
+    Ok(())
 }
 
 impl Areas {

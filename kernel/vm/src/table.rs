@@ -4,7 +4,7 @@ use crate::account::PageCounts;
 use crate::{PAGE, page_down};
 use arch::paging::PteFlags;
 use core::ops::Range;
-use mem::{Entry, Folio, OutOfMemory, PageEntry, TableGuard, UserTable};
+use mem::{Entry, Folio, ForkCopier, OutOfMemory, PageEntry, TableGuard, UserTable};
 
 /// Bytes of one step of a long walk under the table's spin lock: 512 pages, so that other threads'
 /// faults and this CPU's switches wait no longer than that.
@@ -108,13 +108,12 @@ pub(crate) fn protect(table: &UserTable, range: Range<u64>, change: impl Fn(PteF
 
 /// Copies the entries of `range` into a child's table and says what they were; on failure some are there.
 pub(crate) fn clone_cow(
-    table: &UserTable,
-    child: &UserTable,
+    copier: &mut ForkCopier<'_>,
     range: Range<u64>,
     share: bool,
 ) -> Result<PageCounts, OutOfMemory> {
-    table.clone_cow(child, native(&range), share)?;
-    Ok(count(&child.lock(), &range))
+    let copied = copier.copy(native(&range), share)?;
+    Ok(PageCounts { private: copied.soft, file: copied.plain })
 }
 
 /// The folio mapped at `va` and which of its pages; takes a reference.

@@ -213,6 +213,51 @@ pub struct UserTable {
     tables: SpinLock<Tables, PageTable>,
 }
 
+#[derive(Default)]
+pub struct Copied {
+    pub soft: usize,
+    pub plain: usize,
+    pub zero: usize,
+}
+
+pub struct ForkCopier<'a> {
+    parent: &'a UserTable,
+    child: &'a UserTable,
+}
+
+impl ForkCopier<'_> {
+    pub fn copy(&mut self, range: Range<usize>, share: bool) -> Result<Copied, OutOfMemory> {
+        let mut copied = Copied::default();
+        let mut from = self.parent.tables.lock();
+        let mut to = self.child.tables.lock_nested();
+        for (&va, slot) in from.entries.range_mut(range) {
+            if to.need_table(va).is_err() {
+                spend()?;
+                to.tables.insert(va >> 21);
+            }
+            let copy = match slot {
+                Slot::Soft(value) => Slot::Soft(*value),
+                Slot::Page(folio, flags) => {
+                    if !share {
+                        flags.remove(PteFlags::WRITE);
+                    }
+                    match folio {
+                        Some(folio) => {
+                            folio.0.maps.fetch_add(1, SeqCst);
+                            let soft = flags.contains(PteFlags::SOFT);
+                            *(if soft { &mut copied.soft } else { &mut copied.plain }) += 1;
+                        }
+                        None => copied.zero += 1,
+                    }
+                    Slot::Page(folio.clone(), *flags)
+                }
+            };
+            to.entries.insert(va, copy);
+        }
+        Ok(copied)
+    }
+}
+
 pub struct TableGuard<'a> {
     tables: SpinGuard<'a, Tables, PageTable>,
 }
@@ -245,36 +290,8 @@ impl UserTable {
         self.tables.lock().tables.len() * PAGE_SIZE
     }
 
-    pub fn clone_cow(
-        &self,
-        child: &UserTable,
-        range: Range<usize>,
-        share: bool,
-    ) -> Result<usize, OutOfMemory> {
-        let mut copied = 0;
-        let mut from = self.tables.lock();
-        let mut to = child.tables.lock_nested();
-        for (&va, slot) in from.entries.range_mut(range) {
-            if to.need_table(va).is_err() {
-                spend()?;
-                to.tables.insert(va >> 21);
-            }
-            let copy = match slot {
-                Slot::Soft(value) => Slot::Soft(*value),
-                Slot::Page(folio, flags) => {
-                    if !share {
-                        flags.remove(PteFlags::WRITE);
-                    }
-                    if let Some(folio) = folio {
-                        folio.0.maps.fetch_add(1, SeqCst);
-                    }
-                    Slot::Page(folio.clone(), *flags)
-                }
-            };
-            to.entries.insert(va, copy);
-            copied += 1;
-        }
-        Ok(copied)
+    pub fn copier<'a>(&'a self, child: &'a UserTable) -> ForkCopier<'a> {
+        ForkCopier { parent: self, child }
     }
 }
 
