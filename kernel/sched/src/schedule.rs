@@ -16,8 +16,6 @@ use task::{Current, Scheduler, State, Task, current, switch_to};
 const FRESH: u32 = 1;
 /// It sleeps in a state that counts in the load average.
 const COUNTS_AS_LOAD: u32 = 2;
-/// What a task is assumed to run between two sleeps, until that is known.
-const FIRST_BURST_NS: u64 = 1_000_000;
 
 /// Tasks that exist and the room that every queue has for them.
 static TASKS: AtomicUsize = AtomicUsize::new(0);
@@ -38,7 +36,7 @@ impl Scheduler for Mechanism {
         }
         task.sched.cpu.store(cpu::id() as u32, Ordering::Relaxed);
         task.sched.flags.store(FRESH, Ordering::Relaxed);
-        task.sched.burst_ns.store(FIRST_BURST_NS, Ordering::Relaxed);
+        task.sched.tail_ns.store(sched_balance::FIRST_TAIL_NS, Ordering::Relaxed);
         Ok(())
     }
 
@@ -180,8 +178,10 @@ fn note_wake(rq: &mut Guard<'_>, cpu: usize, task: &Task, now_ns: u64) {
         rq.counts.uninterruptible -= i64::from(flags & COUNTS_AS_LOAD != 0);
         slot.flags.store(0, Ordering::Relaxed);
     }
-    slot.run_at_wake_ns.store(slot.run_ns.load(Ordering::Relaxed), Ordering::Relaxed);
     slot.queued_at_ns.store(now_ns, Ordering::Relaxed);
+    if !preempt::in_interrupt() {
+        current().sched.woke_at_ns.store(now_ns, Ordering::Relaxed);
+    }
 }
 
 /// Whether the affinity of `task` lets it run on `cpu`. One whose CPUs all went off line may run anywhere.
@@ -206,7 +206,7 @@ fn place(task: &Task, why: Enqueue) -> usize {
         (Class::Stop, _) => Some(prev),
         (_, Enqueue::New) => sched_balance::place_new(&View, &allowed, here),
         (_, Enqueue::Wake { sync, .. }) => {
-            let wake = Wake { prev, waker: here, sync, waker_burst_ns: burst_of_waker() };
+            let wake = Wake { prev, waker: here, sync, waker_tail_ns: tail_of_waker() };
             sched_balance::place_woken(&View, &allowed, wake)
         }
         (_, Enqueue::Move { .. }) => sched_balance::find_idle(&View, &allowed, prev)
@@ -215,10 +215,11 @@ fn place(task: &Task, why: Enqueue) -> usize {
     choice.unwrap_or(here)
 }
 
-fn burst_of_waker() -> u64 {
+/// How soon whoever wakes here is going to sleep.
+fn tail_of_waker() -> u64 {
     match preempt::in_interrupt() {
         true => u64::MAX,
-        false => current().sched.burst_ns.load(Ordering::Relaxed),
+        false => current().sched.tail_ns.load(Ordering::Relaxed),
     }
 }
 
@@ -274,9 +275,13 @@ fn put_to_sleep(rq: &mut Guard<'_>, running: &Current, now_ns: u64) {
         rq.counts.uninterruptible += 1;
         slot.flags.fetch_or(COUNTS_AS_LOAD, Ordering::Relaxed);
     }
-    let ran_ns = slot.run_ns.load(Ordering::Relaxed) - slot.run_at_wake_ns.load(Ordering::Relaxed);
-    let burst_ns = slot.burst_ns.load(Ordering::Relaxed);
-    slot.burst_ns.store(burst_ns - burst_ns / 4 + ran_ns.min(8 * FIRST_BURST_NS) / 4, Ordering::Relaxed);
+    let woke_at_ns = slot.woke_at_ns.load(Ordering::Relaxed);
+    if woke_at_ns != 0 {
+        let usual_ns = slot.tail_ns.load(Ordering::Relaxed);
+        let usual_ns = sched_balance::next_tail_ns(usual_ns, now_ns.saturating_sub(woke_at_ns));
+        slot.tail_ns.store(usual_ns, Ordering::Relaxed);
+        slot.woke_at_ns.store(0, Ordering::Relaxed);
+    }
     let why = if state == State::Dead { Dequeue::Exit } else { Dequeue::Sleep };
     match rq.queue.remove(now_ns, rq::slot_of(running), why) {
         Some(Removed::Gone(task, carry)) => rq::leave(&task, &carry),

@@ -27,10 +27,9 @@ pub struct SchedSlot {
     pub carry: [AtomicU64; 6],
     /// Nanoseconds it ran in all (Linux's `sum_exec_runtime`).
     pub run_ns: AtomicU64,
-    /// The same when it last woke.
-    pub run_at_wake_ns: AtomicU64,
-    /// Average of what it runs between waking and sleeping.
-    pub burst_ns: AtomicU64,
+    /// When it last woke another task, 0 for not since it slept; and how long it usually goes on then.
+    pub woke_at_ns: AtomicU64,
+    pub tail_ns: AtomicU64,
     /// When it last began to wait for the CPU, and how long it waited in all (Linux's `run_delay`).
     pub queued_at_ns: AtomicU64,
     pub wait_ns: AtomicU64,

@@ -24,9 +24,9 @@ mod tests;
 /// (sysctl_sched_migration_cost), in ns.
 pub const MIGRATION_COST_NS: u64 = 500_000;
 
-/// A waker whose bursts are shorter than this sleeps again before another CPU would have started the
-/// wakee.
-pub const SHORT_BURST_NS: u64 = 50_000;
+/// A waker that sleeps sooner than this after a wake-up does so before another CPU would have started the
+/// wakee, or soon after.
+pub const SHORT_TAIL_NS: u64 = 100_000;
 
 /// A queue is worth relieving when its load exceeds another's by this much (imbalance_pct 117).
 const IMBALANCE_PERCENT: u64 = 117;
@@ -59,8 +59,9 @@ pub struct Wake {
     pub waker: usize,
     /// The waker says that it is about to sleep.
     pub sync: bool,
-    /// How long the waker usually runs before it sleeps, in ns; `u64::MAX` when an interrupt wakes.
-    pub waker_burst_ns: u64,
+    /// How long the waker usually goes on between waking somebody and sleeping, in ns (see
+    /// [`next_tail_ns`]); `u64::MAX` when an interrupt wakes.
+    pub waker_tail_ns: u64,
 }
 
 /// How much to move, and from or to whom.
@@ -81,7 +82,7 @@ pub struct Move {
 pub fn place_woken(cpus: &impl Cpus, allowed: &[u64], wake: Wake) -> Option<usize> {
     let Wake { prev, waker, .. } = wake;
     let may = |cpu: usize| contains(allowed, cpu);
-    let waker_leaves = wake.sync || wake.waker_burst_ns < SHORT_BURST_NS;
+    let waker_leaves = wake.sync || wake.waker_tail_ns < SHORT_TAIL_NS;
     if waker_leaves && may(waker) && cpus.nr_running(waker) <= 1 && cpus.rt_priority(waker) == 0 {
         return Some(waker);
     }
@@ -100,6 +101,21 @@ pub fn place_woken(cpus: &impl Cpus, allowed: &[u64], wake: Wake) -> Option<usiz
         (false, false) => least_loaded(cpus, allowed, prev),
     }
 }
+
+/// A task's usual time from waking somebody to sleeping, after the last time took `tail_ns`.
+///
+/// Follows what is common, not the mean: quickly down, slowly and never far up. A virtual CPU that its
+/// host takes away for a moment would otherwise turn a pair of tasks that wait for each other into one
+/// that seems to work in parallel, for good: woken on another CPU each time, their tails stay long.
+pub fn next_tail_ns(usual_ns: u64, tail_ns: u64) -> u64 {
+    match tail_ns.checked_sub(usual_ns) {
+        None => usual_ns - (usual_ns - tail_ns) / 2,
+        Some(longer_ns) => usual_ns + (longer_ns / 8).min(usual_ns / 4 + 1_000),
+    }
+}
+
+/// What [`next_tail_ns`] starts from: a new task is believed to sleep soon after a wake-up.
+pub const FIRST_TAIL_NS: u64 = SHORT_TAIL_NS / 2;
 
 /// The CPU for a new fair task: its parent's when that runs nothing but the parent, else an idle one
 /// near by, else the least loaded.

@@ -43,7 +43,7 @@ impl Cpus for Drawn {
 const ALL: &[u64] = &[u64::MAX; 64];
 
 fn wake(prev: usize, waker: usize) -> Wake {
-    Wake { prev, waker, sync: false, waker_burst_ns: u64::MAX }
+    Wake { prev, waker, sync: false, waker_tail_ns: u64::MAX }
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn where_a_task_wakes() {
         (&[3, 0, 1, 2], &[0b1001], wake(1, 2), Some(3), "affinity excludes both: least loaded"),
         (&[0, 0, 1, 0], ALL, Wake { sync: true, ..wake(1, 2) }, Some(2), "the waker will sleep"),
         (&[0, 0, 2, 0], ALL, Wake { sync: true, ..wake(1, 2) }, Some(1), "but others wait there"),
-        (&[0, 0, 1, 0], ALL, Wake { waker_burst_ns: 5_000, ..wake(1, 2) }, Some(2), "it always does"),
+        (&[0, 0, 1, 0], ALL, Wake { waker_tail_ns: 5_000, ..wake(1, 2) }, Some(2), "it always does"),
         (&[0, 0], &[0], wake(0, 1), None, "nowhere"),
     ];
     for (running, allowed, wake, cpu, what) in table {
@@ -111,6 +111,17 @@ fn push_evens_out_and_then_stops() {
 }
 
 #[test]
+fn a_usual_tail_survives_outliers_and_follows_a_change() {
+    let mut usual = FIRST_TAIL_NS;
+    for round in 0..1000 {
+        usual = next_tail_ns(usual, if round % 4 == 0 { 5_000_000 } else { 5_000 });
+        assert!(usual < SHORT_TAIL_NS, "round {round}: {usual}");
+    }
+    (0..30).for_each(|_| usual = next_tail_ns(usual, 5_000_000));
+    assert!(usual > SHORT_TAIL_NS, "{usual}");
+}
+
+#[test]
 fn intervals() {
     assert_eq!(interval_ns(1), 8_000_000);
     assert_eq!(interval_ns(16), 16_000_000);
@@ -124,13 +135,13 @@ proptest! {
         running in prop::collection::vec(0..4u32, 1..200),
         words in prop::collection::vec(any::<u64>() , 1..4),
         (prev, waker) in (any::<usize>(), any::<usize>()),
-        sync: bool, waker_burst_ns in 0..100_000u64, priority in 1..100u8,
+        sync: bool, waker_tail_ns in 0..100_000u64, priority in 1..100u8,
     ) {
         let cpus = machine(&running);
         let (prev, waker) = (prev % running.len(), waker % running.len());
         let possible = (0..running.len()).any(|cpu| contains(&words, cpu));
         let answers = [
-            place_woken(&cpus, &words, Wake { prev, waker, sync, waker_burst_ns }),
+            place_woken(&cpus, &words, Wake { prev, waker, sync, waker_tail_ns }),
             place_new(&cpus, &words, prev),
             place_rt(&cpus, &words, prev, priority),
         ];

@@ -64,8 +64,9 @@ struct Task {
     cpu: usize,
     burst_left_ns: u64,
     ran_ns: u64,
-    ran_since_wake_ns: u64,
-    burst_average_ns: u64,
+    /// When it last woke another since it slept, and how long it usually goes on then.
+    woke_at_ns: Option<u64>,
+    tail_ns: u64,
     /// Waits for the CPU since; and whether that is since it woke.
     waiting_since_ns: u64,
     just_woken: bool,
@@ -229,8 +230,8 @@ impl Machine {
             cpu: task % self.cpus.len(),
             burst_left_ns: burst_ns,
             ran_ns: 0,
-            ran_since_wake_ns: 0,
-            burst_average_ns: 1_000_000,
+            woke_at_ns: None,
+            tail_ns: sched_balance::FIRST_TAIL_NS,
             waiting_since_ns: 0,
             just_woken: false,
             left_cpu_at_ns: 0,
@@ -393,8 +394,8 @@ impl Machine {
             cpu,
             burst_left_ns: run_ns,
             ran_ns: 0,
-            ran_since_wake_ns: 0,
-            burst_average_ns: 1_000_000,
+            woke_at_ns: None,
+            tail_ns: sched_balance::FIRST_TAIL_NS,
             waiting_since_ns: 0,
             just_woken: false,
             left_cpu_at_ns: 0,
@@ -406,7 +407,9 @@ impl Machine {
 
     fn wake(&mut self, task: TaskNumber, waker: Option<TaskNumber>) {
         let now_ns = self.now_ns;
-        self.tasks[task].ran_since_wake_ns = 0;
+        if let Some(waker) = waker {
+            self.tasks[waker].woke_at_ns = Some(now_ns);
+        }
         let why = match self.tasks[task].state {
             State::Unborn => Enqueue::New,
             State::Asleep(carry) => Enqueue::Wake { carry, sync: false },
@@ -432,8 +435,8 @@ impl Machine {
             (Class::Rt, _) => sched_balance::place_rt(self, allowed, prev, params.rt_priority),
             (_, Enqueue::New) => sched_balance::place_new(self, allowed, waker_cpu),
             _ => {
-                let waker_burst_ns = waker.map_or(u64::MAX, |waker| self.tasks[waker].burst_average_ns);
-                let wake = Wake { prev, waker: waker_cpu, sync: false, waker_burst_ns };
+                let waker_tail_ns = waker.map_or(u64::MAX, |waker| self.tasks[waker].tail_ns);
+                let wake = Wake { prev, waker: waker_cpu, sync: false, waker_tail_ns };
                 sched_balance::place_woken(self, allowed, wake)
             }
         };
@@ -477,9 +480,10 @@ impl Machine {
     fn leave(&mut self, task: TaskNumber, why: Dequeue) {
         let State::Queued(slot) = self.tasks[task].state else { return };
         let cpu = self.tasks[task].cpu;
-        let average_ns = self.tasks[task].burst_average_ns;
-        let burst_ns = self.tasks[task].ran_since_wake_ns.min(8_000_000);
-        self.tasks[task].burst_average_ns = average_ns - average_ns / 4 + burst_ns / 4;
+        if let Some(woke_at_ns) = self.tasks[task].woke_at_ns.take() {
+            let usual_ns = self.tasks[task].tail_ns;
+            self.tasks[task].tail_ns = sched_balance::next_tail_ns(usual_ns, self.now_ns - woke_at_ns);
+        }
         self.tasks[task].state = match self.cpus[cpu].queue.remove(self.now_ns, slot, why) {
             _ if why == Dequeue::Exit => State::Gone,
             Some(Removed::Gone(_, carry)) => State::Asleep(carry),
@@ -498,7 +502,6 @@ impl Machine {
         if let Some(task) = self.cpus[cpu].running {
             let task = &mut self.tasks[task];
             task.ran_ns += ran_ns;
-            task.ran_since_wake_ns += ran_ns;
             task.burst_left_ns = task.burst_left_ns.saturating_sub(ran_ns);
         }
     }
