@@ -11,6 +11,8 @@ use task::Task;
 
 /// A CPU that runs a task alone is interrupted this often, for a sample of what it does.
 const SAMPLE_NS: u64 = 100_000_000;
+/// After a task has joined without preempting, the queue is asked again this soon at the latest.
+const LOOK_NS: u64 = 2_000_000;
 /// A CPU where a real-time task waits behind another looks this often for a better place.
 const RT_PUSH_NS: u64 = 4_000_000;
 
@@ -209,13 +211,17 @@ impl Inner {
     }
 
     /// After a task joined without preempting: the running one is perhaps no longer alone.
+    ///
+    /// When exactly its turn ends is not computed here: most wakers sleep long before, and then all was
+    /// for nothing. The tick after [`LOOK_NS`] computes it.
     pub fn reprogram(&mut self, cpu: usize, now_ns: u64) -> Kick {
-        let wanted = self.queue.next_event(now_ns).unwrap_or(u64::MAX);
-        if self.event_ns.is_some_and(|event_ns| event_ns <= wanted) {
+        let look_ns = now_ns + LOOK_NS;
+        if self.event_ns.is_some_and(|event_ns| event_ns <= look_ns) {
             return Kick::NONE;
         }
         if cpu == cpu::id() {
-            self.program(now_ns);
+            self.event_ns = Some(look_ns);
+            time::set_sched_event(self.event_ns);
             return Kick::NONE;
         }
         self.resched(cpu)

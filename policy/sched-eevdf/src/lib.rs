@@ -385,8 +385,8 @@ impl Eevdf {
         if others == 0 {
             return 0; // alone it is the average
         }
-        let extra = i128::from(lag) * i128::from(weight) / i128::from(others);
-        lag.saturating_add(extra.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64)
+        // Lag is cut off at two slices, so the product is below 2^38 or so.
+        lag.saturating_add(lag.saturating_mul(weight as i64) / others as i64)
     }
 
     fn entry_of(&self, task: &Task, why: Enqueue) -> (i64, Option<u64>) {
@@ -570,10 +570,7 @@ impl SchedPolicy for Eevdf {
         let running = self.current == Some(slot.0);
         let average = self.average();
         self.take_out(slot.0);
-        let scale = |by: i64| {
-            let scaled = i128::from(by) * i128::from(task.weight) / i128::from(params.weight());
-            scaled as i64 as u64
-        };
+        let scale = |by: i64| (by.saturating_mul(task.weight as i64) / params.weight() as i64) as u64;
         let (lag, to_go) = (ahead(average, task.vruntime), ahead(task.deadline, average));
         let (vruntime, deadline) = (average.wrapping_sub(scale(lag)), average.wrapping_add(scale(to_go)));
         if !task.delayed {
