@@ -229,15 +229,16 @@ impl UserContext {
         self.regs.rax as isize
     }
 
-    /// The thread pointer of the current thread, which user mode may have changed itself.
-    pub fn tls(&self) -> usize {
-        context::fs_base()
-    }
-
     /// Gives the thread its thread pointer; takes effect when it enters user mode.
     pub fn set_tls(&mut self, tls: usize) {
         self.tls = tls as u64;
         self.slow |= Self::SLOW_TLS | Self::SLOW_IRET;
+    }
+
+    /// The thread pointer of this, the current thread's, context: what [`UserContext::set_tls`] gave or the
+    /// program set itself.
+    pub fn tls(&self) -> usize {
+        if self.slow & Self::SLOW_TLS != 0 { self.tls as usize } else { context::fs_base() }
     }
 
     /// Makes the thread execute the system call `nr` (again) with the arguments it had.
@@ -284,7 +285,7 @@ fn enable() {
     super::irq::enable();
 }
 
-/// The FSGSBASE bit of AT_HWCAP2: programs may use the instructions.
-pub fn hwcap2() -> u64 {
-    if cpuid::has(cpuid::FSGSBASE) { 2 } else { 0 }
+/// AT_HWCAP (CPUID leaf 1, edx) and AT_HWCAP2 (programs may use the FSGSBASE instructions).
+pub fn hwcap() -> (u64, u64) {
+    (cpuid::leaf(1, 0).edx.into(), if cpuid::has(cpuid::FSGSBASE) { 2 } else { 0 })
 }
