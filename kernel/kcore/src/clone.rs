@@ -267,6 +267,7 @@ fn new_task(
         name: thread.comm(),
         body: Box::new(move || {
             if body.exiting.load(SeqCst) {
+                body.forget_task();
                 return;
             }
             user::run(body, registers, local, move |ctx| {

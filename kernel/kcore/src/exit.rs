@@ -56,6 +56,7 @@ pub(crate) fn end(thread: Arc<Thread>, mut local: Local, status: i32) {
     process.user_counts().remove_thread();
     let gone = pid::write().remove_thread(thread.tid());
     drop(gone);
+    thread.forget_task();
     if last {
         end_process(&process);
     } else {

@@ -6,12 +6,12 @@ use crate::process::Process;
 use crate::signal::{Pending, SigSet};
 use abi::signal::{SIGKILL, SIGSTOP};
 use alloc::string::String;
-use alloc::sync::{Arc, Weak};
+use alloc::sync::Arc;
 use arch::{CpuMask, Ipi, cpu};
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use sync::SpinLock;
 use sync::levels::{Leaf, ThreadSignals};
-use sync::{Once, SpinLock};
 use task::{State, Task};
 use vfs::{Cred, FileTable, FsContext};
 
@@ -39,7 +39,9 @@ pub const COMM_LEN: usize = 16;
 /// See the file comment. Fields are grouped by what guards them.
 pub struct Thread {
     process: Arc<Process>,
-    task: Once<Weak<Task>>,
+    /// What is scheduled. Counted, because nobody else may hold a task that sleeps without a queue; the task
+    /// holds the thread as its payload, so the end of the thread takes it out again.
+    task: SpinLock<Option<Arc<Task>>, Leaf>,
     /// The thread's number. Changes once at most: exec gives the caller the number of the process.
     tid: AtomicU32,
     work: AtomicU32,
@@ -96,7 +98,7 @@ impl Thread {
     pub(crate) fn new(new: NewThread) -> Arc<Thread> {
         Arc::new(Thread {
             process: new.process,
-            task: Once::new(),
+            task: SpinLock::new(None),
             tid: AtomicU32::new(new.tid),
             work: AtomicU32::new(0),
             blocked: AtomicU64::new(new.blocked.bits()),
@@ -154,12 +156,18 @@ impl Thread {
     }
 
     pub(crate) fn set_task(&self, task: &Arc<Task>) {
-        let _ = self.task.set(Arc::downgrade(task));
+        *self.task.lock() = Some(task.clone());
+    }
+
+    /// The thread has ended: breaks the cycle of references with its task.
+    pub(crate) fn forget_task(&self) {
+        let task = self.task.lock().take();
+        drop(task);
     }
 
     /// What is scheduled; `None` once it has ended (a zombie) and before it was made.
     pub fn task(&self) -> Option<Arc<Task>> {
-        self.task.get()?.upgrade()
+        self.task.lock().clone()
     }
 
     /// The state as /proc shows it; a thread without a task is a zombie.
