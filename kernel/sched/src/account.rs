@@ -159,7 +159,8 @@ pub(crate) fn start_load_average() -> Result<(), mem::OutOfMemory> {
     Ok(())
 }
 
-/// The load averages of 1, 5 and 15 minutes in hundredths, as /proc/loadavg shows them.
+/// The load averages of 1, 5 and 15 minutes as fixed-point numbers with 11 binary places, as sysinfo(2)
+/// starts from; [`crate::show::load_average`] is the text.
 pub fn load_average() -> [u64; 3] {
-    LOAD.lock().map(|load| (load + ONE / 200) * 100 / ONE)
+    *LOAD.lock()
 }

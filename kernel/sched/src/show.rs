@@ -20,6 +20,14 @@ pub fn policy(out: &mut dyn Write) -> Result {
     writeln!(out)
 }
 
+/// The first three fields of /proc/loadavg: `0.20 0.18 0.12`.
+pub fn load_average(out: &mut dyn Write) -> Result {
+    let [one, five, fifteen] = crate::load_average().map(|load| (load + 10) * 100 >> 11); // rounded, as Linux does
+    let part = |load: u64| (load / 100, load % 100);
+    let (one, five, fifteen) = (part(one), part(five), part(fifteen));
+    write!(out, "{}.{:02} {}.{:02} {}.{:02}", one.0, one.1, five.0, five.1, fifteen.0, fifteen.1)
+}
+
 /// /proc/PID/sched. The caller knows the name, the pid and the number of threads.
 pub fn task(out: &mut dyn Write, task: &Task, comm: &str, pid: u32, threads: usize) -> Result {
     writeln!(out, "{comm} ({pid}, #threads: {threads})")?;

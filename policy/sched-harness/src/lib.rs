@@ -211,7 +211,8 @@ impl Machine {
             match self.tasks[id].state {
                 State::Delayed => self.tasks[id].state = State::Asleep(carry),
                 _ => {
-                    drop(new.enqueue(self.now_ns, slot(id), &self.tasks[id].params, Enqueue::Move { carry }))
+                    let params = self.tasks[id].params;
+                    new.enqueue(self.now_ns, slot(id), &params, Enqueue::Move { carry });
                 }
             }
         }
