@@ -32,7 +32,7 @@ fn bring_up(info: &'static BootInfo, line: &CommandLine) -> Result<()> {
     start_threads()?;
     choose_policy(line);
     mem::set_reclaimer(reclaim);
-    sched::set_sample_hook(|user, ns| kcore::usage::account_tick(user, ns.div_ceil(10_000_000)));
+    sched::set_sample_hook(|_, _| kcore::usage::account_tick());
     vfs::init(mem::total_bytes() as u64, &entropy());
     crate::vdso::init();
     let root = vfs::mount::set_root(tmpfs::rootfs()?)?;
@@ -115,7 +115,7 @@ fn start_first(line: &CommandLine, root: Path) -> Result<()> {
         }
     }
     args.extend(line.init_args.iter().cloned());
-    kcore::first::start(First { root, programs, args, env, memory_bytes: mem::total_bytes() as u64 })
+    kcore::first::start(First { root, programs, args, env, traced: line.has("ochre.trace"), memory_bytes: mem::total_bytes() as u64 })
 }
 
 /// Whether the kernel understands a parameter.

@@ -17,6 +17,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use sync::Once;
 use task::{NewTask, WaitMode, WaitQueue};
 use vfs::{FileTable, FsContext};
 use vm::AddressSpace;
@@ -369,8 +370,12 @@ pub fn unshare(ctx: &mut Ctx, flags: u64) -> Result<()> {
     Ok(())
 }
 
-/// The first process (pid 1), or a kernel process; not a child of anybody.
-pub(crate) fn first_membership(pid: Pid) -> Membership {
-    let session = jobs::Session::new(pid);
-    Membership { group: jobs::Group::new(pid, session.clone()), session }
+/// Init and kernel threads are in session and group 0, which no call can name, until init calls setsid.
+pub(crate) fn first_membership() -> Membership {
+    static FIRST: Once<Arc<jobs::Group>> = Once::new();
+    if FIRST.get().is_none() {
+        let _ = FIRST.set(jobs::Group::new(0, jobs::Session::new(0)));
+    }
+    let group = FIRST.get_expect().clone();
+    Membership { session: group.session().clone(), group }
 }

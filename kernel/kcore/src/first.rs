@@ -31,6 +31,8 @@ pub struct First {
     pub programs: Vec<String>,
     pub args: Vec<String>,
     pub env: Vec<String>,
+    /// Begin with the system-call trace switched on; children inherit it.
+    pub traced: bool,
     /// Bytes of memory, for the limits that depend on it.
     pub memory_bytes: u64,
 }
@@ -38,6 +40,7 @@ pub struct First {
 /// Makes the first process and starts it. Process context, once, when the root file system is there.
 /// A machine without a program to run panics, as Linux does.
 pub fn start(first: First) -> Result<()> {
+    let traced = first.traced;
     let number = Reserved::take()?;
     let mm = AddressSpace::new()?;
     let (files, fs) = (FileTable::new(), FsContext::new(first.root.clone()));
@@ -45,7 +48,7 @@ pub fn start(first: First) -> Result<()> {
     let process = Process::new(NewProcess {
         pid: number.number(),
         is_kernel: false,
-        membership: first_membership(number.number()),
+        membership: first_membership(),
         signals: ProcessSignals::new(Handlers::new()),
         exit_signal: 0,
         mm: Some(mm.clone()),
@@ -92,6 +95,9 @@ pub fn start(first: First) -> Result<()> {
         let mut table = pid::write();
         table.insert_thread(&thread);
         table.insert_process(&process, 0);
+    }
+    if traced {
+        process.set_traced(true);
     }
     task.wake();
     Ok(())

@@ -4,7 +4,7 @@
 
 use crate::clone::first_membership;
 use crate::pid::{self, Reserved};
-use crate::process::{Membership, NewProcess, Process};
+use crate::process::{NewProcess, Process};
 use crate::rlimit::{Limits, UserCounts};
 use crate::signal::{Handlers, ProcessSignals};
 use crate::thread::{NewThread, Thread, comm_from};
@@ -30,17 +30,15 @@ pub fn start_kthreadd() -> Result<()> {
     })
     .create()?;
     let number = Reserved::take()?;
-    register(&task, number.number(), 0, first_membership(number.number()))?;
+    register(&task, number.number(), 0)?;
     task.wake();
     Ok(())
 }
 
 /// Gives a kernel thread that has none a number and a place under kthreadd.
 pub fn adopt(task: &Arc<Task>) -> Result<()> {
-    let kthreadd = pid::find_process(KTHREADD).ok_or(abi::Errno::ESRCH)?;
     let number = Reserved::take()?;
-    let membership = Membership { group: kthreadd.group(), session: kthreadd.session() };
-    register(task, number.number(), KTHREADD, membership)
+    register(task, number.number(), KTHREADD)
 }
 
 /// Makes a kernel thread with a number and starts it.
@@ -51,14 +49,14 @@ pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<Arc<Tas
     Ok(task)
 }
 
-fn register(task: &Arc<Task>, number: Pid, parent: Pid, membership: Membership) -> Result<()> {
+fn register(task: &Arc<Task>, number: Pid, parent: Pid) -> Result<()> {
     if ROOT.get().is_none() {
         let _ = ROOT.set(Cred::root());
     }
     let process = Process::new(NewProcess {
         pid: number,
         is_kernel: true,
-        membership,
+        membership: first_membership(),
         signals: ProcessSignals::new(Handlers::new()),
         exit_signal: 0,
         mm: None,

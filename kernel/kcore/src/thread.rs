@@ -69,11 +69,9 @@ pub struct Thread {
     pub start_ns: u64,
     pub(crate) futex: Arc<FutexWaiter>,
 
-    // Counted by the thread itself and its CPU's tick.
+    // Counted by the thread itself.
     pub minor_faults: AtomicU64,
     pub major_faults: AtomicU64,
-    pub(crate) user_ticks: AtomicU64,
-    pub(crate) system_ticks: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -116,8 +114,6 @@ impl Thread {
             futex: FutexWaiter::new(),
             minor_faults: AtomicU64::new(0),
             major_faults: AtomicU64::new(0),
-            user_ticks: AtomicU64::new(0),
-            system_ticks: AtomicU64::new(0),
         })
     }
 
@@ -337,7 +333,7 @@ impl Thread {
 
     /// Nanoseconds it ran in all.
     pub fn run_ns(&self) -> u64 {
-        self.task().map_or(0, |t| t.sched.run_ns.load(Relaxed))
+        self.task().map_or(0, |t| sched::run_ns(&t))
     }
 }
 

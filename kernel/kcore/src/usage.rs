@@ -1,8 +1,8 @@
 //! What processes have used: times(2), getrusage(2), /proc/PID/stat.
 //!
 //! How long a thread ran is exact (the scheduler's clock). How that divides into user and system time is
-//! sampled by the tick, as in Linux: the ratio of the samples is applied to the exact sum. The
-//! alternative, reading the clock at every system call, would make each of them dearer.
+//! sampled, as in Linux: the ratio of the samples is applied to the exact sum. The alternative, reading
+//! the clock at every system call, would make each of them dearer.
 
 use crate::process::Process;
 use crate::thread::{Thread, work};
@@ -66,12 +66,10 @@ pub(crate) struct Totals {
     pub children: Usage,
 }
 
-/// Called by the scheduler's tick on each CPU, in interrupt context, `ticks` since the last call: charges
-/// the running thread by where the interrupt found it.
-pub fn account_tick(user_mode: bool, ticks: u64) {
+/// Called by the scheduler's sampling on each CPU, in interrupt context: the running thread looks at the CPU
+/// timers of its process before it goes back to user mode.
+pub fn account_tick() {
     Thread::with_current(|thread| {
-        let counter = if user_mode { &thread.user_ticks } else { &thread.system_ticks };
-        counter.fetch_add(ticks, Relaxed);
         if thread.process().timers.watches_cpu() {
             thread.add_work(work::CPU_TIMER);
         }
@@ -80,21 +78,15 @@ pub fn account_tick(user_mode: bool, ticks: u64) {
 
 /// One thread's own.
 pub fn of_thread(thread: &Thread) -> Usage {
-    let (mut run_ns, mut voluntary, mut involuntary) = (0, 0, 0);
+    let (mut user_ns, mut system_ns, mut voluntary, mut involuntary) = (0, 0, 0, 0);
     if let Some(task) = thread.task() {
-        run_ns = task.sched.run_ns.load(Relaxed);
+        (user_ns, system_ns) = sched::task_times(&task);
         voluntary = task.sched.switches_voluntary.load(Relaxed);
         involuntary = task.sched.switches_involuntary.load(Relaxed);
     }
-    let (user, system) = (thread.user_ticks.load(Relaxed), thread.system_ticks.load(Relaxed));
-    // No sample at all: Linux says user time.
-    let user_ns = match user + system {
-        0 => run_ns,
-        all => (u128::from(run_ns) * u128::from(user) / u128::from(all)) as u64,
-    };
     Usage {
         user_ns,
-        system_ns: run_ns - user_ns,
+        system_ns,
         minor_faults: thread.minor_faults.load(Relaxed),
         major_faults: thread.major_faults.load(Relaxed),
         switches_voluntary: voluntary,

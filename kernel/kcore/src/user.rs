@@ -115,7 +115,7 @@ fn choose(calls: &Calls, process: &Process) -> &'static [Call] {
 
 /// -512 to -516.
 #[inline]
-fn is_restart_code(value: isize) -> bool {
+pub(crate) fn is_restart_code(value: isize) -> bool {
     (-516..=-512).contains(&value)
 }
 

@@ -215,9 +215,9 @@ pub fn restore_frame(ctx: &mut Ctx) -> Result<usize> {
     ctx.thread.set_blocked(SigSet::from_bits(restored.blocked));
     // As in Linux, a frame with an impossible stack does not fail the return.
     let _ = set_alt_stack(ctx, restored.alt_stack);
-    ctx.local.keep_result = true;
-    ctx.thread.add_work(work::SIGNAL);
-    Ok(ctx.user.return_value() as usize)
+    let value = ctx.user.return_value();
+    ctx.local.keep_result = crate::user::is_restart_code(value);
+    Ok(value as usize)
 }
 
 /// sigaltstack(2), the old stack with its present state.
