@@ -11,6 +11,10 @@
 _start:
     csrw    sie, x0
     csrci   sstatus, 2
+    la      t0, boot_taken
+    li      t1, 1
+    amoswap.w.aqrl t1, t1, (t0)
+    bnez    t1, came_here
     mv      s0, a0
     mv      s1, a1
     la      t0, __bss_start
@@ -113,6 +117,29 @@ secondary_start:
     li      s0, 0
     li      ra, 0
     tail    {secondary_main}
+
+# OpenSBI before 1.3 can send a hart here that was asked to start at secondary_start: it looks at the start
+# request between the request's state and its address being set, and takes the address it has had since
+# power-on. The hart finds its own Local in the list of those asked for.
+came_here:
+    la      t0, {starting}
+    li      t1, {MAX_CPUS}
+1:  ld      t2, 0(t0)
+    beqz    t2, 2f
+    ld      t3, 8(t0)
+    beq     t3, a0, 3f
+2:  addi    t0, t0, 16
+    addi    t1, t1, -1
+    bnez    t1, 1b
+    wfi                                 # nobody asked for this hart yet
+    j       came_here
+3:  mv      a1, t2
+    j       secondary_start
+
+    .data
+    .balign 4
+boot_taken:
+    .word   0
 
     .section .boot_stack, "aw", @nobits
     .balign 4096

@@ -34,6 +34,8 @@ core::arch::global_asm!(
     local = sym cpu::BOOT_LOCAL,
     boot_main = sym boot_main,
     secondary_main = sym secondary_main,
+    starting = sym smp::STARTING,
+    MAX_CPUS = const crate::MAX_CPUS,
     KERNEL_BASE = const layout::KERNEL_BASE,
     DIRECT_MAP_BASE = const layout::DIRECT_MAP_BASE,
     L_START_SATP = const offset_of!(Local, start_satp),

@@ -149,7 +149,7 @@ macro_rules! load {
         unsafe {
             core::arch::asm!(concat!($instruction, " {0}, {1}(tp)"), out(reg) value,
                 const core::mem::offset_of!($crate::imp::cpu::Local, $field),
-                options(nostack, preserves_flags))
+                options(pure, readonly, nostack, preserves_flags))
         };
         value
     }};

@@ -11,6 +11,16 @@ static ONLINE: AtomicU64 = AtomicU64::new(1);
 /// Registers that raise supervisor software interrupts (ACLINT SSWI), one word per hart; 0: ask the SBI.
 static SSWI: AtomicUsize = AtomicUsize::new(0);
 
+/// A CPU asked to start, for boot.S: where its `Local` is, 0 for none, and its hart.
+#[repr(C)]
+pub(super) struct Starting {
+    local: AtomicUsize,
+    hart: AtomicUsize,
+}
+
+pub(super) static STARTING: [Starting; MAX_CPUS] =
+    [const { Starting { local: AtomicUsize::new(0), hart: AtomicUsize::new(0) } }; MAX_CPUS];
+
 pub(super) fn init(tree: Tree<'static>) {
     if let Some(node) = tree.nodes().find(|n| n.is_compatible("riscv,aclint-sswi"))
         && let Some((phys, _)) = platform::registers(&node)
@@ -38,7 +48,10 @@ pub fn start(cpu: usize, stack_top: VirtAddr) -> Result<(), ()> {
     local.start_sp = stack_top.0 & !15;
     local.start_satp = mmu::satp_for_start();
     let address = boot::secondary_entry().0 as usize;
-    sbi::hart_start(local.hart, address, cpu::phys_of(local).0 as usize).map_err(|_| ())
+    let local_phys = cpu::phys_of(local).0 as usize;
+    STARTING[cpu].hart.store(local.hart, Ordering::Relaxed);
+    STARTING[cpu].local.store(local_phys, Ordering::Release);
+    sbi::hart_start(local.hart, address, local_phys).map_err(|_| ())
 }
 
 /// Interrupts CPUs, this one too if it is in the set. Those that do not run are left out.
