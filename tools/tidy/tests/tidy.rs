@@ -91,7 +91,8 @@ fn files_say_what_they_are_for() {
 
 #[test]
 fn nothing_promises_to_be_done_later() {
-    let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("to", "do!("), concat!("unimple", "mented!(")];
+    let words =
+        [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("to", "do!("), concat!("unimple", "mented!(")];
     let mut problems = Vec::new();
     for (file, text) in sources() {
         for (at, line) in text.lines().enumerate() {
@@ -119,13 +120,18 @@ fn every_layer_has_a_readme() {
 fn functions_stay_short() {
     const LONGEST: usize = 110;
     let mut problems = Vec::new();
-    for (file, text) in sources() {
+    for (file, text) in sources().iter().filter(|(file, _)| !file.contains("/tests/")) {
         let lines: Vec<&str> = text.lines().collect();
         for (at, line) in lines.iter().enumerate() {
             let indent = line.len() - line.trim_start().len();
-            let is_fn = code(line).contains("fn ") && code(line).trim_end().ends_with('{') && !line.trim_start().starts_with("//");
+            let is_fn = code(line).contains("fn ")
+                && code(line).trim_end().ends_with('{')
+                && !line.trim_start().starts_with("//");
             let end = format!("{}}}", " ".repeat(indent));
-            if is_fn && let Some(len) = lines[at..].iter().position(|l| *l == end) && len > LONGEST {
+            if is_fn
+                && let Some(len) = lines[at..].iter().position(|l| *l == end)
+                && len > LONGEST
+            {
                 problems.push(format!("{file}:{}: {len} lines", at + 1));
             }
         }
