@@ -347,6 +347,10 @@ impl Expire for PosixTimer {
     fn expired(&self, _now_ns: u64) {
         let Some(process) = self.process.upgrade() else { return };
         let now_ns = self.now_ns();
+        let wants_signal = self.event.notify != SIGEV_NONE;
+        // A signal that is thrown away is never taken: such a timer goes on by itself. Asked before the timer's
+        // own lock is taken, which comes after the process's.
+        let dropped = wants_signal && is_dropped(&process, self.event.signo as u32);
         let mut state = self.state.lock();
         if state.schedule.deadline_ns == 0 || state.queued {
             return;
@@ -357,9 +361,6 @@ impl Expire for PosixTimer {
             drop(state);
             return self.arm(deadline_ns);
         }
-        let wants_signal = self.event.notify != SIGEV_NONE;
-        // A signal that is thrown away is never taken: such a timer goes on by itself.
-        let dropped = wants_signal && is_dropped(&process, self.event.signo as u32);
         if !wants_signal || dropped {
             state.schedule.advance(now_ns);
             let next_ns = state.schedule.deadline_ns;

@@ -12,8 +12,8 @@ use core::any::Any;
 use sync::levels::Driver;
 use task::Mutex;
 use vfs::{
-    Caller, DirSink, File, FileOps, FileTraits, FsType, InodeFlags, InodeOps, InodeRef, IoBuf, Link, NewInode,
-    NewSuper, OpsRef, PlainSuper, SuperBlock, emit_dots,
+    Caller, DirSink, File, FileOps, FileTraits, FsType, InodeFlags, InodeOps, InodeRef, IoBuf, Link,
+    NewInode, NewSuper, OpsRef, PlainSuper, SuperBlock, emit_dots,
 };
 
 /// The longest text that one write(2) may bring.

@@ -70,7 +70,8 @@ impl Tree {
 
     /// As [`Dir::list`]; entries are numbered in the order of their names.
     pub fn list(&self, from: u64, each: &mut dyn FnMut(u64, &[u8], Kind) -> bool) {
-        let entries: Vec<_> = self.entries.lock().iter().map(|(name, node)| (name.clone(), node.kind())).collect();
+        let entries: Vec<_> =
+            self.entries.lock().iter().map(|(name, node)| (name.clone(), node.kind())).collect();
         for (number, (name, kind)) in (0..).zip(entries).skip(from as usize) {
             if !each(number, &name, kind) {
                 return;
