@@ -26,9 +26,11 @@ pub const CHECKS: &[Check] = &[
     ("negative_then_created", negative_then_created),
 ];
 
-/// A fresh directory that is also the working directory.
+/// A fresh directory that is also the working directory. Its name has the time in it: directories of earlier runs
+/// stay, and process numbers come again.
 pub fn scratch() -> Result<CString, Errno> {
-    let path = CString::new(format!("/tmp/checks-{}", process::getpid())).map_err(|_| Errno::EINVAL)?;
+    let path = CString::new(format!("/tmp/checks-{}-{}", process::getpid(), rt::time::now_ns()))
+        .map_err(|_| Errno::EINVAL)?;
     fs::mkdir(&path, 0o777)?;
     fs::chdir(&path)?;
     Ok(path)
