@@ -73,7 +73,7 @@ impl TaskState {
         let flags = irq::disable();
         self.user = true;
         self.fs_base = fs_base();
-        self.gs_base = raw_gs_base();
+        self.gs_base = gs_base();
         fpu::fork_to(&mut self.fpu);
         irq::restore(flags);
     }
@@ -125,7 +125,7 @@ pub unsafe fn switch(prev: *mut TaskState, next: *mut TaskState) {
 fn save_user(task: &mut TaskState) {
     if cpuid::has(cpuid::FSGSBASE) {
         task.fs_base = fs_base();
-        task.gs_base = raw_gs_base();
+        task.gs_base = gs_base();
     }
 }
 
@@ -134,7 +134,7 @@ fn load_user(task: &TaskState) {
     if fs_base() != task.fs_base {
         write_fs_base(task.fs_base);
     }
-    if raw_gs_base() != task.gs_base {
+    if gs_base() != task.gs_base {
         write_gs_base(task.gs_base);
     }
 }
@@ -161,28 +161,12 @@ pub fn fs_base() -> usize {
     }
 }
 
-/// The user GS base of the current thread.
-pub fn gs_base() -> usize {
-    let flags = irq::disable();
-    let base = raw_gs_base();
-    irq::restore(flags);
-    base
-}
-
-/// As [`gs_base`], interrupts off.
+/// The user GS base of the current thread. By MSR also where there is `rdgsbase`: that would need two
+/// `swapgs` with interrupts off in hardware around it.
 #[inline]
-fn raw_gs_base() -> usize {
-    // SAFETY: 1. as above; 2. the other base is this CPU's only between the two swaps, where just an NMI
-    // can get in, which looks after GS itself.
-    unsafe {
-        if cpuid::has(cpuid::FSGSBASE) {
-            let base;
-            asm!("swapgs", "rdgsbase {}", "swapgs", out(reg) base, options(nomem, nostack, preserves_flags));
-            base
-        } else {
-            reg::rdmsr(reg::MSR_KERNEL_GS_BASE) as usize
-        }
-    }
+pub fn gs_base() -> usize {
+    // SAFETY: 1. every x86-64 has the register.
+    unsafe { reg::rdmsr(reg::MSR_KERNEL_GS_BASE) as usize }
 }
 
 fn write_fs_base(base: usize) {

@@ -1,7 +1,7 @@
 //! This CPU: who it is, its preemption word, its description.
 
 use super::percpu::{self, PerCpu};
-use super::{cpuid, desc, mmu, reg, timer};
+use super::{cpuid, desc, irq, mmu, reg, timer};
 use core::arch::asm;
 use core::fmt::{self, Write};
 use core::mem::offset_of;
@@ -22,9 +22,11 @@ pub fn count() -> usize {
     percpu::count()
 }
 
-/// Tells the processor that it waits in a loop.
+/// For loops that wait for another CPU: tells the processor, and lets interrupts in if they are not masked
+/// but still off in hardware. The other CPU may need an answer to one first.
 #[inline]
 pub fn relax() {
+    irq::catch_up();
     core::hint::spin_loop();
 }
 
@@ -73,7 +75,7 @@ pub fn need_resched() -> bool {
     let need: u32;
     // SAFETY: 1. as in `id`.
     unsafe {
-        asm!("mov {:e}, gs:[{}]", out(reg) need, const offset_of!(PerCpu, need_resched), options(nostack, preserves_flags, readonly));
+        asm!("movzx {:e}, byte ptr gs:[{}]", out(reg) need, const offset_of!(PerCpu, need_resched), options(nostack, preserves_flags, readonly));
     }
     need != 0
 }
@@ -83,7 +85,7 @@ pub fn need_resched() -> bool {
 pub fn set_need_resched(need: bool) {
     // SAFETY: 1. as in `id`.
     unsafe {
-        asm!("mov dword ptr gs:[{}], {:e}", const offset_of!(PerCpu, need_resched), in(reg) u32::from(need), options(nostack, preserves_flags));
+        asm!("mov byte ptr gs:[{}], {}", const offset_of!(PerCpu, need_resched), in(reg_byte) u8::from(need), options(nostack, preserves_flags));
     }
 }
 

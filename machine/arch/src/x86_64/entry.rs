@@ -24,11 +24,11 @@ use super::user::UserContext;
 use core::arch::{asm, global_asm};
 use core::mem::offset_of;
 
-/// [`run_user`] returned for a system call; interrupts are on again.
+/// [`run_user`] returned for a system call.
 pub const SYSCALL: usize = 256;
-/// User mode was not entered: `UserContext::slow` asks for work first. Interrupts are on.
+/// User mode was not entered: `UserContext::slow` asks for work first.
 pub const SLOW: usize = 257;
-/// User mode was not entered: this CPU must reschedule. Interrupts are on.
+/// User mode was not entered: this CPU must reschedule, or an interrupt came while they were masked.
 pub const KICKED: usize = 258;
 
 /// `clac`, noted so that [`patch_smap`] can take it out on processors without SMAP.
@@ -106,13 +106,14 @@ global_asm!(
     "push rbp",
     "push rbx",
     "cli",
-    "cmp dword ptr gs:[{NEED_RESCHED}], 0",
+    "cmp dword ptr gs:[{ATTENTION}], 0",
     "jne 3f",
     "mov [rdi], rsp",
     "lea rax, [rdi + 176]",
     "mov gs:[{RSP0}], rax",
     "cmp dword ptr [rdi + 176], 0",
     "jne 2f",
+    "mov word ptr gs:[{IRQ_STATE}], {USER_IRQ_STATE}",
     // What the last trap left is good enough for sysret: it loses rcx and r11.
     "mov r15, [rdi + 8]",
     "mov r14, [rdi + 16]",
@@ -138,6 +139,7 @@ global_asm!(
     "mov eax, {SLOW}",
     "jne 4f",
     "mov dword ptr [rdi + 176], 0",
+    "mov word ptr gs:[{IRQ_STATE}], {USER_IRQ_STATE}",
     "mov rsp, rdi",
     "swapgs",
     restore_all_iret!(),
@@ -146,7 +148,7 @@ global_asm!(
     "4:",
     "pop rbx",
     "pop rbp",
-    "sti",
+    "mov byte ptr gs:[{IRQ_STATE} + 1], 1",
     "ret",
     // System call: rcx = rip, r11 = rflags, interrupts off, user stack.
     ".balign 64",
@@ -176,7 +178,6 @@ global_asm!(
     "pop rbx",
     "pop rbp",
     "mov eax, {SYSCALL}",
-    "sti",
     "ret",
     // A trap or interrupt from user mode. At rsp, in the UserContext: vector, error code, rip, cs, ...
     ".balign 64",
@@ -236,6 +237,7 @@ global_asm!(
     "mov rax, rdi",
     "mov edi, [rsp + 72]",
     "mov [rsp + 72], rax",
+    "lea rsi, [rsp + 104]",
     clac!(),
     "cld",
     "push [rsp + 88]",
@@ -334,7 +336,10 @@ global_asm!(
     ".set vector, vector + 1",
     ".endr",
     ".popsection",
-    NEED_RESCHED = const offset_of!(PerCpu, need_resched),
+    ATTENTION = const offset_of!(PerCpu, need_resched),
+    IRQ_STATE = const offset_of!(PerCpu, irq_masked),
+    // Not masked, the flag off: what the next trap finds.
+    USER_IRQ_STATE = const (super::irq::LAZY as u16) << 8,
     USER_SP = const offset_of!(PerCpu, user_sp),
     RSP0 = const offset_of!(PerCpu, tss) + 4,
     IRET = const UserContext::SLOW_IRET,
@@ -378,8 +383,8 @@ pub fn stub_address(vector: usize) -> u64 {
     address as u64
 }
 
-/// Enters user mode; returns the vector of the trap that ended it (interrupts off), or one of
-/// [`SYSCALL`], [`SLOW`], [`KICKED`] (interrupts on).
+/// Enters user mode; returns the vector of the trap that ended it, or [`SYSCALL`]: interrupts are not masked,
+/// but off in hardware ([`super::irq`]). Or [`SLOW`] or [`KICKED`]: interrupts are to be turned on.
 ///
 /// Inline, and all callee-saved registers given up, so that the loop around it keeps its own values where
 /// the compiler likes instead of twelve registers being saved on every trip.

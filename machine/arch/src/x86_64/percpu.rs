@@ -18,7 +18,14 @@ pub struct PerCpu {
     /// The address of this structure.
     pub this: *mut PerCpu,
     pub preempt_count: u32,
-    pub need_resched: u32,
+    /// `need_resched` and `irq_pending` are together one word: reasons not to enter user mode.
+    pub need_resched: u8,
+    /// The vector of an interrupt that came while interrupts were masked; 0: none.
+    pub irq_pending: u8,
+    _zero: u16,
+    /// See [`super::irq`].
+    pub irq_masked: u8,
+    pub irq_hard_off: u8,
     /// `task::Task` of the layer above.
     pub current: *const (),
     pub cpu: u32,
@@ -112,6 +119,8 @@ pub unsafe fn prepare(area: *mut PerCpu, cpu: usize) {
         (*area).cpu = cpu as u32;
         (*area).apic_id = apic_id(cpu);
         (*area).deadline_ns = u64::MAX;
+        (*area).irq_masked = 1;
+        (*area).irq_hard_off = 1;
         for top in ist_tops(area) {
             (top as *mut usize).write(area as usize);
         }

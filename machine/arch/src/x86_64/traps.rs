@@ -54,17 +54,29 @@ pub fn debug_code(status: u64) -> i32 {
     }
 }
 
-/// An interrupt, from user or kernel mode; interrupts off.
-pub fn interrupt(vector: usize, user: bool) {
+/// What is done at once, masked or not, without telling anybody: another CPU waits for it.
+fn silent_interrupt(vector: usize) -> bool {
     match vector {
-        // Silent: no hook, they only make another CPU wait as short as can be.
         FLUSH => {
             mmu::answer_shootdowns();
-            return apic::end_of_interrupt();
+            apic::end_of_interrupt();
+            true
         }
-        SPURIOUS => return,
-        _ => {}
+        _ => vector == SPURIOUS,
     }
+}
+
+/// An interrupt that hit user mode.
+pub fn user_interrupt(vector: usize) {
+    if !silent_interrupt(vector) {
+        irq::begin_in_user();
+        interrupt(vector, true);
+        irq::end_in_user();
+    }
+}
+
+/// An interrupt, from user or kernel mode; masked, off in hardware.
+pub fn interrupt(vector: usize, user: bool) {
     let Some(hooks) = hooks() else { return apic::end_of_interrupt() };
     (hooks.irq_enter)();
     match vector {
@@ -92,8 +104,18 @@ pub fn interrupt(vector: usize, user: bool) {
     (hooks.irq_exit)(user);
 }
 
-pub extern "C" fn kernel_irq(vector: usize) {
-    interrupt(vector & 0xff, false);
+/// An interrupt in kernel mode. `flags` is what the return restores.
+pub extern "C" fn kernel_irq(vector: usize, flags: &mut u64) {
+    let vector = vector & 0xff;
+    if silent_interrupt(vector) {
+        return;
+    }
+    if irq::begin_in_kernel(vector) {
+        interrupt(vector, false);
+        irq::end_in_kernel();
+    } else {
+        *flags &= !reg::FLAG_IF;
+    }
 }
 
 /// An exception in kernel mode; interrupts off.
@@ -121,12 +143,11 @@ fn user_copy_fault(regs: &mut Regs, addr: usize) -> bool {
     if !in_user && !uaccess::may_touch_kernel(pc) {
         return false;
     }
-    let may_sleep = super::cpu::preempt_count() == 0 && regs.rflags & reg::FLAG_IF != 0;
+    let may_sleep = super::cpu::preempt_count() == 0 && irq::is_enabled();
     let retry = in_user && may_sleep && {
-        irq::enable();
         let access = fault_access(regs.orig_rax);
-        let present = hooks().is_some_and(|h| (h.uaccess_fault)(addr, access));
-        let _ = irq::disable();
+        let (present, off) = irq::lazily(|| hooks().is_some_and(|h| (h.uaccess_fault)(addr, access)));
+        regs.rflags = regs.rflags & !reg::FLAG_IF | if off { 0 } else { reg::FLAG_IF };
         present
     };
     if !retry {
@@ -195,6 +216,7 @@ fn exception_name(vector: usize) -> &'static str {
 
 /// Reports and does not come back.
 fn fatal(frame: &Frame, what: &'static str, vector: usize, addr: usize) -> ! {
+    irq::off_for_good();
     let r = &frame.regs;
     let fault = KernelFault {
         what,

@@ -9,7 +9,7 @@
 //! A fault inside a round goes on byte by byte, so that the count of bytes not copied is exact.
 
 use super::entry::{clac, stac};
-use super::mmu;
+use super::{irq, mmu};
 use crate::Fault;
 use core::arch::global_asm;
 
@@ -277,6 +277,9 @@ pub(super) fn peek(addr: usize) -> Option<usize> {
     (pair.failed == 0).then_some(pair.value as usize)
 }
 
+/// Copies of this size are not made with interrupts off in hardware when they are not masked.
+const LONG_BYTES: usize = 32 << 10;
+
 #[inline]
 fn in_user(addr: usize, len: usize) -> bool {
     addr < mmu::USER_TOP && len <= mmu::USER_TOP - addr
@@ -291,6 +294,9 @@ pub unsafe fn copy_from_user(dst: *mut u8, src: usize, len: usize) -> usize {
     if !in_user(src, len) {
         return len;
     }
+    if len >= LONG_BYTES {
+        irq::catch_up();
+    }
     // SAFETY: 1. the caller's obligation; 2. the source is user space, where faults are fixed up.
     unsafe { x86_copy(dst, src as *const u8, len) }
 }
@@ -304,6 +310,9 @@ pub unsafe fn copy_to_user(dst: usize, src: *const u8, len: usize) -> usize {
     if !in_user(dst, len) {
         return len;
     }
+    if len >= LONG_BYTES {
+        irq::catch_up();
+    }
     // SAFETY: 1. the caller's obligation; 2. the target is user space, where faults are fixed up.
     unsafe { x86_copy(dst as *mut u8, src, len) }
 }
@@ -313,6 +322,9 @@ pub unsafe fn copy_to_user(dst: usize, src: *const u8, len: usize) -> usize {
 pub fn clear_user(dst: usize, len: usize) -> usize {
     if !in_user(dst, len) {
         return len;
+    }
+    if len >= LONG_BYTES {
+        irq::catch_up();
     }
     // SAFETY: 1. the target is user space, where faults are fixed up.
     unsafe { x86_clear(dst, len) }

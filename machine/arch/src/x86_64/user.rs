@@ -1,6 +1,6 @@
 //! The registers of a thread while it is in the kernel, and the trip to user mode and back.
 
-use super::{context, cpuid, desc, entry, fpu, mmu, reg, traps};
+use super::{context, cpuid, desc, entry, fpu, irq, mmu, reg, traps};
 use crate::{Access, Exception, Trap};
 use core::mem::offset_of;
 
@@ -114,14 +114,19 @@ impl UserContext {
     /// Everything but system calls. `None`: back to user mode.
     fn trapped(&mut self, reason: usize) -> Option<Trap> {
         match reason {
-            entry::KICKED => Some(Trap::Interrupt),
-            entry::SLOW => self.prepare(),
+            entry::KICKED => {
+                irq::enable();
+                Some(Trap::Interrupt)
+            }
+            entry::SLOW => {
+                irq::enable();
+                self.prepare()
+            }
             traps::PAGE_FAULT => Some(self.page_fault()),
             0..32 => self.exception(reason),
             _ => {
                 self.left_by_trap();
-                traps::interrupt(reason, true);
-                enable();
+                traps::user_interrupt(reason);
                 Some(Trap::Interrupt)
             }
         }
@@ -137,7 +142,6 @@ impl UserContext {
 
     fn page_fault(&mut self) -> Trap {
         let addr = reg::read_cr2() as usize;
-        enable();
         self.left_by_trap();
         self.trap_number = traps::PAGE_FAULT as u32;
         self.fault_addr = addr as u64;
@@ -148,14 +152,11 @@ impl UserContext {
     fn exception(&mut self, vector: usize) -> Option<Trap> {
         self.left_by_trap();
         if vector == traps::NO_FPU {
-            let loaded = fpu::first_use();
-            enable();
-            return loaded.err().map(|_| exception(SIGKILL, SI_KERNEL, 0));
+            return fpu::first_use().err().map(|_| exception(SIGKILL, SI_KERNEL, 0));
         }
         self.trap_number = vector as u32;
         let debug_status = if vector == traps::DEBUG { traps::take_debug_status() } else { 0 };
         let float_code = if vector == 16 || vector == 19 { fpu::exception_code(vector) } else { 0 };
-        enable();
         let pc = self.regs.rip as usize;
         Some(match vector {
             0 => exception(SIGFPE, 1, pc),
@@ -169,7 +170,7 @@ impl UserContext {
         })
     }
 
-    /// Does what `slow` asks for; interrupts on.
+    /// Does what `slow` asks for.
     #[cold]
     fn prepare(&mut self) -> Option<Trap> {
         if self.slow & Self::SLOW_TLS != 0 {
@@ -278,11 +279,6 @@ const _: () = assert!(offset_of!(UserContext, regs) + size_of::<Regs>() == offse
 
 fn exception(signal: u32, code: i32, addr: usize) -> Trap {
     Trap::Exception(Exception { signal, code, addr })
-}
-
-#[inline]
-fn enable() {
-    super::irq::enable();
 }
 
 /// AT_HWCAP (CPUID leaf 1, edx) and AT_HWCAP2 (programs may use the FSGSBASE instructions).
