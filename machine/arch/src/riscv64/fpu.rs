@@ -231,6 +231,13 @@ pub fn current_float() -> Option<Float> {
 /// Sets the current thread's floating-point registers; `None`: all zero. They are loaded now if the unit
 /// is on, else when it is used.
 pub fn set_current_float(float: Option<&Float>) {
+    if float.is_none() && load!("lbu", fpu_on, u8) == 0 {
+        // The common case: a thread that does not compute.
+        if let Some(state) = trap::task_state() {
+            state.fpu.float_use = Use::default();
+        }
+        return;
+    }
     let _ = with_current(|state| match float {
         Some(float) => {
             state.float = *float;

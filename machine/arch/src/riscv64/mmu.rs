@@ -23,8 +23,11 @@ const DEVICE: u64 = 1 << 9;
 /// Svpbmt: non-cacheable, strongly ordered.
 const PBMT_IO: u64 = 2 << 61;
 const PPN: u64 = ((1 << 44) - 1) << 10;
-/// Marks a non-present entry that carries a value.
+/// Without V: marks an entry that carries a software's value.
 const SOFTWARE: u64 = 1 << 1;
+/// Without V: a page that nobody may access (PROT_NONE), with address and all other bits. To make it
+/// readable by the kernel alone lost: system calls would read it where they owe EFAULT.
+const NO_ACCESS: u64 = 1 << 5;
 
 /// One entry of a page table; see [`crate::paging`].
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -37,7 +40,7 @@ impl Pte {
     /// Maps `PAGE_SIZE << (9 * level)` bytes. Kernel entries are made accessed and dirty at once: nobody
     /// would handle the fault that asks for it.
     pub fn leaf(phys: PhysAddr, flags: PteFlags, _level: usize) -> Pte {
-        Pte((phys.0 >> 12) << 10 | V | encode(flags))
+        Pte((phys.0 >> 12) << 10 | encode(flags))
     }
 
     /// Points to the next lower table.
@@ -47,12 +50,12 @@ impl Pte {
 
     #[inline]
     pub fn is_present(self) -> bool {
-        self.0 & V != 0
+        self.0 & V != 0 || self.0 & (SOFTWARE | NO_ACCESS) == NO_ACCESS
     }
 
     #[inline]
     pub fn is_leaf(self, _level: usize) -> bool {
-        self.0 & V != 0 && self.0 & (R | W | X) != 0
+        self.is_present() && self.0 & (R | W | X | V) != V
     }
 
     #[inline]
@@ -66,7 +69,7 @@ impl Pte {
             | bit(W, PteFlags::WRITE)
             | bit(X, PteFlags::EXEC)
             | bit(U, PteFlags::USER)
-            | bit(G, PteFlags::GLOBAL)
+            | if self.0 & (V | G) == V | G { PteFlags::GLOBAL } else { PteFlags::empty() }
             | bit(A, PteFlags::ACCESSED)
             | bit(D, PteFlags::DIRTY)
             | bit(SOFT, PteFlags::SOFT)
@@ -74,7 +77,7 @@ impl Pte {
     }
 
     pub fn with_flags(self, flags: PteFlags, _level: usize) -> Pte {
-        Pte(self.0 & (PPN | V) | encode(flags))
+        Pte(self.0 & PPN | encode(flags))
     }
 
     /// A non-present entry that carries 58 bits.
@@ -87,8 +90,8 @@ impl Pte {
     }
 }
 
-/// A leaf without a permission would be a pointer to a table: it is made readable by the kernel alone,
-/// which is what PROT_NONE needs (no user access, still a leaf).
+/// The bits of a leaf below and above its address. One without a permission would be a pointer to a table, so
+/// it is not valid for the hardware.
 fn encode(flags: PteFlags) -> u64 {
     let bit = |flag, bit| if flags.contains(flag) { bit } else { 0 };
     let mut bits = bit(PteFlags::READ, R)
@@ -101,8 +104,10 @@ fn encode(flags: PteFlags) -> u64 {
         | bit(PteFlags::SOFT, SOFT)
         | bit(PteFlags::DEVICE, DEVICE);
     if bits & (R | X) == 0 {
-        bits = bits & !U | R;
-    } else if bits & U == 0 {
+        return bits & !G | NO_ACCESS;
+    }
+    bits |= V;
+    if bits & U == 0 {
         bits |= A | D;
     }
     if bits & DEVICE != 0 && platform::has_svpbmt() {

@@ -21,19 +21,36 @@ use crate::sigframe::{AltStack, FrameRequest, ReadUser, Restored, WriteUser};
 pub const TRAMPOLINE: &[u8] = &[0x93, 0x08, 0xb0, 0x08, 0x73, 0x00, 0x00, 0x00];
 
 const UCONTEXT: usize = 128;
-const UC_STACK: usize = UCONTEXT + 16;
-const UC_SIGMASK: usize = UCONTEXT + 40;
 const MCONTEXT: usize = UCONTEXT + 176;
-const FPREGS: usize = MCONTEXT + 256;
-/// The header of the first extension; the word before it is reserved and zero.
-const EXTENSIONS: usize = FPREGS + 520;
-const FRAME_BYTES: usize = FPREGS + 528;
+const FRAME_BYTES: usize = MCONTEXT + 8 * MCONTEXT_WORDS;
 const HEADER_BYTES: usize = 8;
 const VECTOR_MAGIC: u32 = 0x5346_5457;
 /// vstart, vl, vtype, vcsr, vlenb, the address of the data.
 const VECTOR_STATE_BYTES: usize = 48;
 
-const _: () = assert!(FRAME_BYTES == 1088 && EXTENSIONS + HEADER_BYTES == FRAME_BYTES);
+const _: () = assert!(FRAME_BYTES == 1088);
+
+/// Words of the ucontext before its unused part: flags, link, stack (3), mask.
+const HEAD_WORDS: usize = 6;
+const HEAD_STACK: usize = 2;
+const HEAD_MASK: usize = 5;
+/// Words of the mcontext: registers, floating-point union.
+const MCONTEXT_WORDS: usize = 98;
+const FLOAT: usize = 32;
+const FCSR: usize = FLOAT + 32;
+/// Its upper half is the reserved word; the next word is the header of the first extension.
+const RESERVED: usize = MCONTEXT_WORDS - 2;
+const EXTENSION: usize = MCONTEXT_WORDS - 1;
+
+fn bytes_of(words: &[u64]) -> &[u8] {
+    // SAFETY: 1. the same memory; any bytes are a u8.
+    unsafe { core::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
+}
+
+fn bytes_of_mut(words: &mut [u64]) -> &mut [u8] {
+    // SAFETY: 1. the same memory, borrowed mutably; any bytes are a u64.
+    unsafe { core::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), size_of_val(words)) }
+}
 
 /// Pushes the frame and points the context at the handler.
 pub fn setup_frame(context: &mut UserContext, request: &FrameRequest, write: WriteUser) -> Result<(), Fault> {
@@ -41,32 +58,25 @@ pub fn setup_frame(context: &mut UserContext, request: &FrameRequest, write: Wri
         fpu::with_current_vector(|v| HEADER_BYTES + VECTOR_STATE_BYTES + v.data.len()).unwrap_or(0);
     let top = request.stack_top.unwrap_or(context.sp());
     let sp = top.checked_sub(FRAME_BYTES + vector_bytes).ok_or(Fault)? & !15;
-    let mut frame = [0u8; FRAME_BYTES];
-    frame[..128].copy_from_slice(request.info);
-    put(&mut frame, UC_STACK, request.alt_stack.sp);
-    put(&mut frame, UC_STACK + 8, request.alt_stack.flags as usize);
-    put(&mut frame, UC_STACK + 16, request.alt_stack.size);
-    put(&mut frame, UC_SIGMASK, request.blocked as usize);
-    for (n, reg) in context.regs().iter().enumerate() {
-        put(&mut frame, MCONTEXT + 8 * n, *reg);
+    let stack = &request.alt_stack;
+    let head = [0, 0, stack.sp as u64, u64::from(stack.flags), stack.size as u64, request.blocked];
+    let mut mcontext = [0u64; MCONTEXT_WORDS];
+    for (to, from) in mcontext.iter_mut().zip(context.regs()) {
+        *to = *from as u64;
     }
     if let Some(float) = fpu::current_float() {
-        for (n, reg) in float.f.iter().enumerate() {
-            put(&mut frame, FPREGS + 8 * n, *reg as usize);
-        }
-        put(&mut frame, FPREGS + 256, float.fcsr as usize);
+        mcontext[FLOAT..FCSR].copy_from_slice(&float.f);
+        mcontext[FCSR] = u64::from(float.fcsr);
     }
     if vector_bytes != 0 {
-        put(&mut frame, EXTENSIONS, vector_bytes << 32 | VECTOR_MAGIC as usize);
+        mcontext[EXTENSION] = (vector_bytes as u64) << 32 | u64::from(VECTOR_MAGIC);
         fpu::with_current_vector(|vector| write_vector(sp + FRAME_BYTES, vector, write)).unwrap_or(Ok(()))?;
     }
-    write(sp, &frame)?;
+    write(sp, request.info)?;
+    write(sp + UCONTEXT, bytes_of(&head))?;
+    write(sp + MCONTEXT, bytes_of(&mcontext))?;
     context.call_handler(request.handler, sp, request.restorer, [request.signal as usize, sp, sp + UCONTEXT]);
     Ok(())
-}
-
-fn put(frame: &mut [u8; FRAME_BYTES], at: usize, value: usize) {
-    frame[at..at + 8].copy_from_slice(&value.to_le_bytes());
 }
 
 /// The state after its header, the registers, the end header.
@@ -87,33 +97,31 @@ pub fn restore_frame(context: &mut UserContext, read: ReadUser) -> Result<Restor
     if sp & 15 != 0 {
         return Err(Fault);
     }
-    let mut frame = [0u8; FRAME_BYTES];
-    read(sp, &mut frame)?;
-    if get(&frame, EXTENSIONS - 8) >> 32 != 0 {
-        return Err(Fault); // the reserved word
+    let mut head = [0u64; HEAD_WORDS];
+    read(sp.wrapping_add(UCONTEXT), bytes_of_mut(&mut head))?;
+    let mut mcontext = [0u64; MCONTEXT_WORDS];
+    read(sp.wrapping_add(MCONTEXT), bytes_of_mut(&mut mcontext))?;
+    if mcontext[RESERVED] >> 32 != 0 {
+        return Err(Fault);
     }
-    restore_vector(sp, get(&frame, EXTENSIONS), read)?;
-    let mut float = Float { f: [0; 32], fcsr: get(&frame, FPREGS + 256) as u32 };
-    for (n, reg) in float.f.iter_mut().enumerate() {
-        *reg = get(&frame, FPREGS + 8 * n) as u64;
+    restore_vector(sp, mcontext[EXTENSION] as usize, read)?;
+    restore_float(&mcontext);
+    for (to, from) in context.regs_mut().iter_mut().zip(&mcontext) {
+        *to = *from as usize;
     }
-    let used = float.fcsr != 0 || float.f.iter().any(|&reg| reg != 0);
-    fpu::set_current_float(used.then_some(&float));
-    for (n, reg) in context.regs_mut().iter_mut().enumerate() {
-        *reg = get(&frame, MCONTEXT + 8 * n);
-    }
-    let alt_stack = AltStack {
-        sp: get(&frame, UC_STACK),
-        flags: get(&frame, UC_STACK + 8) as u32,
-        size: get(&frame, UC_STACK + 16),
-    };
-    Ok(Restored { blocked: get(&frame, UC_SIGMASK) as u64, alt_stack })
+    let [sp, flags, size] = [0, 1, 2].map(|n| head[HEAD_STACK + n]);
+    let alt_stack = AltStack { sp: sp as usize, flags: flags as u32, size: size as usize };
+    Ok(Restored { blocked: head[HEAD_MASK], alt_stack })
 }
 
-fn get(frame: &[u8; FRAME_BYTES], at: usize) -> usize {
-    let mut bytes = [0; 8];
-    bytes.copy_from_slice(&frame[at..at + 8]);
-    usize::from_le_bytes(bytes)
+fn restore_float(mcontext: &[u64; MCONTEXT_WORDS]) {
+    let used = mcontext[FLOAT..=FCSR].iter().fold(0, |any, word| any | word) != 0;
+    if !used {
+        return fpu::set_current_float(None);
+    }
+    let mut float = Float { f: [0; 32], fcsr: mcontext[FCSR] as u32 };
+    float.f.copy_from_slice(&mcontext[FLOAT..FCSR]);
+    fpu::set_current_float(Some(&float));
 }
 
 /// The vector state that a header announces; an unknown header is refused.
