@@ -2,31 +2,31 @@
 //!
 //! **Problem.** Everything above this crate is safe Rust. Here raw memory becomes owned, counted handles.
 //!
-//! **Interface** (the contract the rest of the kernel builds on):
+//! **Interface.** Each item's own documentation has the details.
 //!
 //! | item | meaning |
 //! |---|---|
-//! | `OutOfMemory` | zero-sized error; `impl From<OutOfMemory> for abi::Errno` (ENOMEM) |
-//! | `init(&BootInfo)` | frame metadata, zones, kernel heap, the final kernel page table (W^X image, direct map in the largest pages); CPU 0, once. `init_cpu()` on each CPU |
-//! | `Folio` | owned reference to a power-of-two, naturally aligned run of pages. `Clone` takes a reference, `Drop` gives it back, the last one frees. `Folio::alloc(order, AllocFlags) -> Result<Folio, OutOfMemory>`; `order()`, `pages()`, `phys()`, `refs() -> u32`, `zero()`, `copy_from(&Folio)`, `read(offset, &mut [u8])`, `write(offset, &[u8])` (byte copies through the direct map; user space may race with them, which is allowed), `copy_to_user(offset, user_addr, len) -> Result<(), Fault>`, `copy_from_user(offset, user_addr, len)`, flags: `dirty/set_dirty/clear_dirty`, `uptodate/set_uptodate`, `referenced/set_referenced/clear_referenced`, `map_count() -> u32`, `lock()/try_lock()/unlock` are NOT here (page-cache locks live above), `private() / set_private(u64)` a word for the owner, `ptr_eq(&Folio)` |
-//! | `AllocFlags` | `ZERO`, `ATOMIC` (may use the reserve, never sleeps), `KERNEL` (page tables, stacks; may go down to the min watermark), `USER` (stops at the low watermark), `HIGH`/`DMA32` zone wishes |
-//! | `set_reclaimer(fn(pages_wanted: usize) -> usize)` | called (may sleep, no locks held, preemption on) when a `USER`/`KERNEL` allocation would fail; returns pages freed; allocation is retried while it is > 0. kcore puts the OOM killer here |
-//! | `UserTable` | a user page table with its ASID and the set of CPUs that use it, in an `Arc`. `UserTable::new() -> Result<Arc<UserTable>, OutOfMemory>`; dropped: all mappings and tables are freed |
-//! | `UserTable::lock(&self) -> TableGuard` | spin lock over the entries (preemption off while held: no sleeping inside). On the guard: `get(va) -> Entry` (`Entry::{None, Page(PageEntry{phys, flags: PteFlags}), Soft(u64)}`), `folio(va) -> Option<Folio>` (takes a reference), `map(va, &Folio, page_in_folio, PteFlags) -> Result<Option<()>, OutOfMemory>` (takes a reference and a map count; `Ok(None)` if something is mapped there already; needs page-table pages: to avoid sleeping inside, `prepare(va)` before taking the lock preallocates them), `map_zero(va, PteFlags)` (shared zero page), `replace(va, &Folio, page_in_folio, PteFlags)` (copy-on-write: new page in, old reference dropped after the flush), `set_flags(va, PteFlags)`, `protect(range, FnMut(PteFlags) -> PteFlags)`, `unmap(range) -> usize` pages removed (frees folios after the TLB flush; batches), `for_each(range, FnMut(va, Entry))` skipping empty subtrees, `map_soft(va, u64)`. All of them do the TLB work that the change needs (local and shoot-down, batched until the guard drops) |
-//! | `UserTable::clone_cow(&self, child: &UserTable, range, share: bool) -> Result<(), OutOfMemory>` | fork: copies the entries of a range; `share == false` makes writable pages read-only in both |
-//! | `UserTable::activate(&self)` | on this CPU, from the switch code, interrupts off; `deactivate` to the kernel-only table; lazy: kernel threads keep the last one |
-//! | `UserTable::is_zero_page(phys) -> bool`, `zero_folio() -> &'static Folio`-like | the shared zero page |
-//! | `user` | `read(addr, &mut [u8]) -> Result<(), Fault>`, `write(addr, &[u8])`, `read_val<T: Pod>(addr)`, `write_val`, `clear(addr, len)`, `read_cstr(addr, max, &mut Vec<u8>) -> Result<(), Errno>` (EFAULT, ENAMETOOLONG), `load_u32/store_u32/cmpxchg_u32`, `*_partial` variants that return how much was copied. All act on the active user table, may sleep when preemption is on |
-//! | `KernelStack::alloc() -> Result<KernelStack, OutOfMemory>` | 16 KiB with a guard page below, in vmalloc; `top() -> VirtAddr`, `contains(addr)`; freed stacks are cached per CPU |
-//! | `vmalloc(bytes) -> Result<VmallocRegion, OutOfMemory>`, `ioremap(phys, len) -> Option<VirtAddr>` | |
-//! | `stats() -> MemStats`, `zones(FnMut(&ZoneInfo))`, `slabs(FnMut(&SlabInfo))` | for /proc/meminfo, buddyinfo, zoneinfo, slabinfo |
-//! | `KmemCache<T>` | named typed cache (for /proc/slabinfo): `KmemCache::new("dentry")`, `alloc(T) -> Result<SlabBox<T>, OutOfMemory>` |
-//! | `debug_slab(flags)` | slab_debug=FZPU: poison, red zones with Linux's byte values |
-//! | `free_initrd(range)` | gives boot memory back |
+//! | [`init`], [`init_cpu`] | from the firmware's memory list to a working allocator and the final kernel page table (W^X image, direct map); per CPU |
+//! | [`Folio`], [`AllocFlags`] | an owned, counted run of 2^order pages: bytes in and out, copies to and from user memory, flags. `USER` memory stops at the low watermark, `KERNEL` at the minimum |
+//! | [`set_reclaimer`] | who is asked before an allocation fails: reclaim, then the OOM killer |
+//! | [`UserTable`], [`TableGuard`], [`ForkCopier`] | a user page table with its TLB state; reading and changing its entries under a lock; copying it for fork. All do the TLB work that their change needs, on every CPU concerned, before a frame is used again |
+//! | [`user`] | copies between kernel memory and the active user address space |
+//! | [`KernelStack`] | a kernel stack with nothing mapped below |
+//! | [`vmalloc`], [`ioremap`] | memory contiguous in virtual addresses only; device registers |
+//! | [`KmemCache`] | a named slab cache for one type |
+//! | [`stats()`], [`zones`], [`slabs`] | what `/proc/meminfo`, `buddyinfo`, `zoneinfo` and `slabinfo` show |
+//! | [`debug_slab`], [`set_report`] | slab debugging with Linux's byte values and report lines |
+//! | [`boot_memory`], [`free_initrd`] | the initial RAM disk, and its end |
 //!
-//! The global allocator (`alloc::boxed::Box` and so on) is the slab for up to 8 KiB, the buddy above. A
-//! failing infallible allocation first calls the reclaimer when it may sleep, and may use the reserve that
-//! user pages cannot touch; sizes that a program controls use `try_reserve`.
+//! The global allocator (`Box`, `Vec`, `Arc`) is the slab for up to 8 KiB, whole pages above. A failing
+//! small allocation first calls the reclaimer when it may sleep and then takes what the reserve has, down to
+//! the last page; larger ones stop at the minimum watermark and fail. Sizes that a program controls are
+//! allocated with `try_reserve`.
+//!
+//! **Idea.** Policy crates hold the algorithms (`buddy`, `slab`, `vma`); here is what they cannot be told
+//! without `unsafe`. The common ways stay on one CPU: free frames, free objects and spare page tables are
+//! kept per CPU (data that an interrupt handler finds busy rather than locked), and a change
+//! that leaves no stale translation flushes nothing. `tools/mem-host` runs all of it on a fake machine.
 
 #![no_std]
 
