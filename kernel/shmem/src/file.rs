@@ -107,13 +107,21 @@ fn check_write_seals(seals: u32, file: &File, pos: u64, buf: &mut IoBuf) -> Resu
     if seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE) != 0 {
         return Err(Errno::EPERM);
     }
+    // Linux looks page by page: what fits in whole pages is written, a page that would grow the file is not.
     let size = file.inode().size();
     let start = if buf.append { size } else { pos };
-    if start >= size && buf.remaining() > 0 {
-        return Err(Errno::EPERM);
+    let end = start.saturating_add(buf.remaining() as u64);
+    if end <= size {
+        return Ok(());
     }
-    buf.truncate(usize::try_from(size - start).unwrap_or(usize::MAX));
-    Ok(())
+    let whole = size / arch::PAGE_SIZE as u64 * arch::PAGE_SIZE as u64;
+    match whole.checked_sub(start) {
+        None | Some(0) if buf.remaining() > 0 => Err(Errno::EPERM),
+        room => {
+            buf.truncate(usize::try_from(room.unwrap_or(0)).unwrap_or(usize::MAX));
+            Ok(())
+        }
+    }
 }
 
 /// All directories.

@@ -180,7 +180,8 @@ pub fn chown(caller: &Caller, path: &Path, uid: Option<u32>, gid: Option<u32>) -
         return Err(Errno::EPERM);
     }
     let mut set = SetAttr { uid, gid, ..SetAttr::default() };
-    if !inode.is_dir() && (uid.is_some() || gid.is_some()) {
+    // Even a change of nothing takes the privileges away, as on Linux.
+    if !inode.is_dir() {
         set.mode = without_privileges(inode);
     }
     set_locked(inode, &set)

@@ -25,6 +25,7 @@ mod scheduling;
 mod signals;
 mod terminals;
 mod times;
+mod trees;
 
 use alloc::format;
 use alloc::string::String;
@@ -77,6 +78,7 @@ type Check = (&'static str, fn() -> Outcome);
 const GROUPS: &[(&str, &[Check])] = &[
     ("errors", errors::CHECKS),
     ("names", names::CHECKS),
+    ("trees", trees::CHECKS),
     ("files", files::CHECKS),
     ("pipes", pipes::CHECKS),
     ("polling", polling::CHECKS),
