@@ -75,7 +75,8 @@ impl Uart {
                 self.put(DATA, byte);
             }
         }
-        let wanted = output.enabled & !ENABLE_TRANSMIT | if output.ring.is_empty() { 0 } else { ENABLE_TRANSMIT };
+        let wanted =
+            output.enabled & !ENABLE_TRANSMIT | if output.ring.is_empty() { 0 } else { ENABLE_TRANSMIT };
         self.enable(output, wanted);
     }
 
@@ -100,7 +101,9 @@ impl Uart {
         self.transmit(&mut output);
         let sent = waiting - output.ring.len();
         drop(output);
-        if sent > 0 && let Some(tty) = self.tty.get() {
+        if sent > 0
+            && let Some(tty) = self.tty.get()
+        {
             tty.output_ready();
         }
         received || sent > 0

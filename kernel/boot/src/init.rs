@@ -39,6 +39,7 @@ fn bring_up(info: &'static BootInfo, line: &CommandLine) -> Result<()> {
     tmpfs::init()?;
     devtmpfs::init()?;
     devpts::init()?;
+    sysfs::init()?;
     if let Some(console) = uart16550::init() {
         tty::set_console(console);
     }
@@ -115,7 +116,14 @@ fn start_first(line: &CommandLine, root: Path) -> Result<()> {
         }
     }
     args.extend(line.init_args.iter().cloned());
-    kcore::first::start(First { root, programs, args, env, traced: line.has("ochre.trace"), memory_bytes: mem::total_bytes() as u64 })
+    kcore::first::start(First {
+        root,
+        programs,
+        args,
+        env,
+        traced: line.has("ochre.trace"),
+        memory_bytes: mem::total_bytes() as u64,
+    })
 }
 
 /// Whether the kernel understands a parameter.

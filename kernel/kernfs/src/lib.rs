@@ -5,7 +5,8 @@
 //!
 //! **Interface.** A file is a [`Text`] ([`text`] and [`knob`] make one of closures), a directory a
 //! [`Dir`]: the fixed [`Tree`], or one that looks its entries up each time (a process). [`KernFs`] makes
-//! a mountable file system of a root directory. [`Tree::add`] registers by path.
+//! a mountable file system of a root directory. [`Tree::add`] registers by path; the trees are [`PROC`], [`SYS`]
+//! and [`DEBUG`].
 //!
 //! **Idea.** Linux's kernfs and seq_file in one: a text is made at the first read and kept with the open
 //! file, so that a reader in small pieces sees one consistent text; reading again from position 0 makes it
@@ -17,9 +18,11 @@
 extern crate alloc;
 
 mod node;
+pub mod roots;
 mod tree;
 
 pub use node::{KernFs, MAX_WRITE};
+pub use roots::{DEBUG, PROC, SYS};
 pub use tree::{FixedLink, SubTree, Tree, knob, text};
 
 use abi::errno::Result;

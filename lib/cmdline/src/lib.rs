@@ -121,7 +121,8 @@ mod tests {
 
     #[test]
     fn words_flags_and_values() {
-        let line = CommandLine::parse("quiet  console=ttyS0 init=\"/bin/my init\" console=tty1 x=a=b -- one two");
+        let line =
+            CommandLine::parse("quiet  console=ttyS0 init=\"/bin/my init\" console=tty1 x=a=b -- one two");
         assert!(line.has("quiet") && !line.has("loud"));
         assert_eq!(line.value("console"), Some("tty1"));
         assert_eq!(line.values("console").collect::<Vec<_>>(), ["ttyS0", "tty1"]);
@@ -137,7 +138,15 @@ mod tests {
 
     #[test]
     fn sizes() {
-        let cases = [("64M", Some(64 << 20)), ("0", Some(0)), ("3k", Some(3072)), ("M", None), ("", None), ("9M9", None), ("99999999999T", None)];
+        let cases = [
+            ("64M", Some(64 << 20)),
+            ("0", Some(0)),
+            ("3k", Some(3072)),
+            ("M", None),
+            ("", None),
+            ("9M9", None),
+            ("99999999999T", None),
+        ];
         for (text, expected) in cases {
             assert_eq!(parse_size(text), expected, "{text}");
         }
