@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use crate::arch::Arch;
 use crate::debian::Apt;
@@ -16,11 +16,10 @@ pub fn find(arch: Arch, own: Option<&Path>) -> Result<PathBuf> {
     Apt::open(arch)
         .and_then(|apt| apt.unpacked("busybox-static"))
         .map(|dir| dir.join("usr/bin/busybox"))
-        .with_context(|| {
-            format!(
-                "BusyBox for {arch} comes from Debian ({}), through this host's apt.\n\
-                 Where that is not possible, give a static BusyBox of your own: --busybox FILE",
-                "package busybox-static, unmodified"
+        .map_err(|e| {
+            anyhow!(
+                "cannot get BusyBox for {arch}: {e:#}\n\
+                 It is Debian's package busybox-static; `--busybox FILE` takes a static BusyBox of your own instead."
             )
         })
 }

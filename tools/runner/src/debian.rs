@@ -5,21 +5,31 @@
 //!
 //! Idea: apt works from a state directory of our own under the cache: own source list, own index, no hooks. From
 //! the host's configuration come the mirror and everything about how to reach it (proxies, time-outs); from the
-//! host's archive keyring the trust. Nothing is installed: packages are downloaded and unpacked.
+//! host's archive keyring the trust. Nothing is installed: packages are downloaded and unpacked. Mirrors have bad minutes:
+//! [`index`] gets along with them.
+
+pub mod index;
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use self::index::{Source, Way};
 use crate::arch::Arch;
 use crate::{places, progress, shell};
 
-/// The first release with riscv64.
-const SUITE: &str = "trixie";
+/// For one run of apt.
 const LIMIT: Duration = Duration::from_secs(600);
+/// For all attempts to get an index: none begins later.
+const PATIENCE: Duration = Duration::from_secs(900);
+/// For so long after a search in vain, nobody searches as long again.
+const MEMORY: Duration = Duration::from_secs(900);
+/// Pauses before the second and later attempts to download a package, in seconds.
+const DOWNLOAD_PAUSES: [u64; 3] = [1, 15, 45];
 
 /// A private apt state for one architecture. Holds a lock: one process works on it at a time.
 pub struct Apt {
@@ -34,7 +44,7 @@ impl Apt {
         if !shell::exists("apt-get") || !shell::exists("dpkg-deb") {
             bail!("this host has no apt");
         }
-        let dir = places::cache().join("debian").join(SUITE).join(arch.debian());
+        let dir = places::cache().join("debian").join(index::SUITES[0]).join(arch.debian());
         for sub in ["lists/partial", "archives/partial", "download", "cache"] {
             fs::create_dir_all(dir.join(sub)).with_context(|| format!("cannot make {}", dir.display()))?;
         }
@@ -47,51 +57,82 @@ impl Apt {
         Ok(apt)
     }
 
-    /// Fetches the index from the first of the host's mirrors that has it, with the first keyring that vouches for it.
+    /// Fetches the index from the first of the host's mirrors that has it in order.
     fn update(&self) -> Result<()> {
         let mirrors = host_mirrors()?;
-        let mut errors = Vec::new();
-        for mirror in &mirrors {
-            for keyring in self.keyrings() {
-                progress::step(
-                    "Fetching",
-                    format!("Debian's package index for {} from {mirror}", self.arch.debian()),
-                );
-                self.configure(mirror, &keyring)?;
-                match shell::run_for(self.apt("apt-get").arg("update"), LIMIT) {
-                    Ok(()) => return Ok(fs::write(self.dir.join("updated"), mirror)?),
-                    Err(e) => errors.push(format!("{mirror} with {}: {e:#}", keyring.display())),
-                }
+        let log = self.dir.join("update.log");
+        let _ = fs::remove_file(&log); // of the last time
+        let failed = self.dir.join("failed");
+        let patient = fs::metadata(&failed)
+            .and_then(|note| note.modified())
+            .map_or(true, |at| at.elapsed().is_ok_and(|age| age > MEMORY));
+        let search = |suites: &[&'static str], keyring: &Path, patient| {
+            let mirrors = |suite| mirrors.iter().map(move |m| (suite, m.clone()));
+            let sources = suites.iter().flat_map(|&suite| mirrors(suite));
+            let sources =
+                sources.map(|(suite, mirror)| Source { mirror, suite, keyring: keyring.to_owned() });
+            let mut fetcher = Fetcher { apt: self, deadline: Instant::now() + PATIENCE };
+            index::find(&mut fetcher, sources.collect(), patient)
+        };
+        let newer = || self.newer_keyring().context("this host has no Debian archive keyring");
+        let mut keyring = find_keyring(Path::new("/usr/share/keyrings")).map_or_else(newer, Ok)?;
+        let mut found = search(index::SUITES, &keyring, patient);
+        if let Err(reason) = &found
+            && index::is_about_keys(reason)
+            && let Some(newer) = self.newer_keyring()
+        {
+            keyring = newer;
+            found = search(index::SUITES, &keyring, patient);
+        }
+        let found = found.or_else(|reason| search(index::LAST_SUITES, &keyring, false).map_err(|_| reason));
+        match found {
+            Ok(source) => {
+                let _ = fs::remove_file(failed); // it may not be there
+                Ok(fs::write(self.dir.join("updated"), source.to_string())?)
+            }
+            Err(reason) => {
+                fs::write(failed, &reason)?;
+                let arch = self.arch.debian();
+                bail!(
+                    "no mirror of this host's apt gives Debian's package index for {arch}: {reason} ({} has it all)",
+                    log.display()
+                )
             }
         }
-        bail!(
-            "no Debian mirror of this host's apt has {SUITE} for {}:\n{}",
-            self.arch.debian(),
-            errors.join("\n")
-        )
     }
 
-    /// The host's keyring; and, should that be older than the release's keys, the one that the host's own apt offers.
-    fn keyrings(&self) -> impl Iterator<Item = PathBuf> {
-        const NAMES: [&str; 2] = ["debian-archive-keyring.pgp", "debian-archive-keyring.gpg"];
-        let find = |dir: &Path| NAMES.iter().map(|n| dir.join(n)).find(|p| p.exists());
-        let host = find(Path::new("/usr/share/keyrings"));
+    /// The keyring that the host's own apt offers, for a host whose keyring is older than the release's keys.
+    fn newer_keyring(&self) -> Option<PathBuf> {
         let dir = self.dir.join("keyring");
-        let newer = std::iter::once_with(move || {
-            fs::create_dir_all(&dir).ok()?;
-            let mut download = Command::new("apt-get");
-            download.current_dir(&dir).args(["-q", "download", "debian-archive-keyring"]);
-            shell::run_for(&mut download, LIMIT).ok()?;
-            unpack(&newest_deb(&dir, "debian-archive-keyring")?, &dir).ok()?;
-            find(&dir.join("usr/share/keyrings"))
-        });
-        host.into_iter().chain(newer.flatten())
+        fs::create_dir_all(&dir).ok()?;
+        let mut download = Command::new("apt-get");
+        download.current_dir(&dir).args(["-q", "download", "debian-archive-keyring"]);
+        shell::run_for(&mut download, LIMIT).ok()?;
+        unpack(&newest_deb(&dir, "debian-archive-keyring")?, &dir).ok()?;
+        find_keyring(&dir.join("usr/share/keyrings"))
     }
 
-    fn configure(&self, mirror: &str, keyring: &Path) -> Result<()> {
+    /// One attempt to fetch the index. An error is what apt wrote.
+    fn fetch_index(&self, source: &Source, way: Way) -> Result<()> {
+        let lists = self.dir.join("lists");
+        let _ = fs::remove_dir_all(&lists); // what an attempt left half-done would be taken as a start
+        fs::create_dir_all(lists.join("partial"))?;
+        self.configure(source, way)?;
+        shell::run_for(self.apt("apt-get").arg("update"), LIMIT)?;
+        let has_index = fs::read_dir(&lists)?
+            .flatten()
+            .any(|entry| entry.file_name().to_string_lossy().contains("_Packages"));
+        if !has_index {
+            bail!("apt-get update left no package index"); // older releases call that a success
+        }
+        Ok(())
+    }
+
+    fn configure(&self, source: &Source, way: Way) -> Result<()> {
         let dir = self.dir.display();
-        let source = format!("deb [signed-by={}] {mirror} {SUITE} main\n", keyring.display());
-        fs::write(self.dir.join("sources.list"), source)?;
+        let Source { mirror, suite, keyring } = source;
+        let line = format!("deb [signed-by={}] {mirror} {suite} main\n", keyring.display());
+        fs::write(self.dir.join("sources.list"), line)?;
         fs::write(self.dir.join("status"), "")?;
         let acquire = shell::output(Command::new("apt-config").arg("dump"))?;
         let acquire: String = acquire
@@ -104,7 +145,10 @@ impl Apt {
 APT::Architectures {{ "{arch}"; }};
 APT::Sandbox::User "root";
 APT::Get::AllowUnauthenticated "false";
+APT::Update::Error-Mode "any";
+Acquire::AllowInsecureRepositories "false";
 Acquire::Languages "none";
+Acquire::PDiffs "false";
 Acquire::Retries "2";
 Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
 Dir::State "{dir}";
@@ -119,12 +163,13 @@ Dir::Etc::preferencesparts "/dev/null";
 "#,
             arch = self.arch.debian()
         );
-        Ok(fs::write(self.dir.join("apt.conf"), acquire + &own)?)
+        Ok(fs::write(self.dir.join("apt.conf"), acquire + &own + way.configuration())?)
     }
 
     fn apt(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        command.env("APT_CONFIG", self.dir.join("apt.conf")).arg("-q");
+        // Its words are read by us, too: in English.
+        command.env("APT_CONFIG", self.dir.join("apt.conf")).env("LC_ALL", "C").arg("-q");
         command
     }
 
@@ -135,13 +180,19 @@ Dir::Etc::preferencesparts "/dev/null";
             return Ok(deb);
         }
         progress::step("Fetching", format!("Debian's {package} for {}", self.arch.debian()));
-        let mut download = self.apt("apt-get");
-        download.current_dir(&dir).args(["download", package]);
-        if shell::run_for(&mut download, LIMIT).is_err() {
-            // The index may be older than the mirror's content.
-            self.update()?;
-            let mut again = self.apt("apt-get");
-            shell::run_for(again.current_dir(&dir).args(["download", package]), LIMIT)?;
+        let mut pauses = DOWNLOAD_PAUSES.into_iter();
+        loop {
+            let mut download = self.apt("apt-get");
+            let Err(e) = shell::run_for(download.current_dir(&dir).args(["download", package]), LIMIT) else {
+                break;
+            };
+            let Some(seconds) = pauses.next() else { return Err(e) };
+            progress::step(
+                "Waiting",
+                format!("{seconds} s for the mirror: {}", index::essence(&e.to_string())),
+            );
+            std::thread::sleep(Duration::from_secs(seconds));
+            self.update()?; // the index may be older than the mirror's content
         }
         newest_deb(&dir, package).with_context(|| format!("apt-get download left no {package}"))
     }
@@ -182,10 +233,46 @@ Dir::Etc::preferencesparts "/dev/null";
     }
 }
 
+/// How [`index::find`] reaches the mirrors.
+struct Fetcher<'a> {
+    apt: &'a Apt,
+    deadline: Instant,
+}
+
+impl index::World for Fetcher<'_> {
+    fn attempt(&mut self, source: &Source, way: Way) -> Result<(), String> {
+        if Instant::now() > self.deadline {
+            return Err(format!("no answer within {} s", PATIENCE.as_secs()));
+        }
+        if way == Way::Plain {
+            let arch = self.apt.arch.debian();
+            progress::step("Fetching", format!("Debian's package index for {arch}: {source}"));
+        }
+        self.apt.fetch_index(source, way).map_err(|e| {
+            let text = format!("{source}, {way:?}: {e:#}\n");
+            let log = File::options().create(true).append(true).open(self.apt.dir.join("update.log"));
+            let _ = log.and_then(|mut log| log.write_all(text.as_bytes())); // only for who wants to know more
+            text
+        })
+    }
+
+    fn pause(&mut self, time: Duration, reason: &str) -> bool {
+        progress::step("Waiting", format!("{} s for the mirrors: {reason}", time.as_secs()));
+        std::thread::sleep(time);
+        Instant::now() < self.deadline
+    }
+}
+
+fn find_keyring(dir: &Path) -> Option<PathBuf> {
+    const NAMES: [&str; 2] = ["debian-archive-keyring.pgp", "debian-archive-keyring.gpg"];
+    NAMES.iter().map(|name| dir.join(name)).find(|path| path.exists())
+}
+
 /// Debian mirrors that the host's apt is configured with, security archives last.
 fn host_mirrors() -> Result<Vec<String>> {
     let listing = shell::output(Command::new("apt-get").args([
         "indextargets",
+        "--no-release-info", // on a fresh host, nothing has been fetched yet
         "--format",
         "$(REPO_URI) $(RELEASE)",
         "Created-By: Packages",

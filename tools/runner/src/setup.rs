@@ -11,9 +11,12 @@ use anyhow::{Context, Result, bail};
 
 use crate::arch::Arch;
 use crate::cargo::{self, Toolchain};
+use crate::debian::index;
 use crate::{busybox, places, progress, qemu, shell};
 
 const INSTALL_LIMIT: Duration = Duration::from_secs(900);
+/// Seconds before an index is fetched and an installation tried once more.
+const INSTALL_PAUSES: [u64; 4] = [0, 10, 30, 60];
 /// Debian's compiler with the source of its library, and linker; only a release with this or a newer Rust will do.
 const WEB_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-llvm"];
 const WEB_LIBRARY: &str = "/usr/lib/rustlib/src/rust/library/core/Cargo.toml";
@@ -146,17 +149,26 @@ fn install(packages: &[&str]) -> Result<()> {
         bail!("please type: sudo apt-get install {list}");
     }
     progress::step("Installing", format!("{list} (apt-get)"));
-    if apt_install(packages).is_err() {
+    let mut result = apt_install(packages);
+    for seconds in INSTALL_PAUSES {
+        let Err(e) = &result else { return Ok(()) };
+        if seconds > 0 {
+            progress::step(
+                "Waiting",
+                format!("{seconds} s for the mirror: {}", index::essence(&e.to_string())),
+            );
+            std::thread::sleep(Duration::from_secs(seconds));
+        }
         progress::step("Updating", "the package index (apt-get update)");
-        shell::run_for(apt_get().arg("update"), INSTALL_LIMIT)?;
-        apt_install(packages).with_context(|| format!("please type: apt-get install {list}"))?;
+        let update = shell::run_for(apt_get().arg("update"), INSTALL_LIMIT);
+        result = apt_install(packages).or_else(|e| update.and(Err(e)));
     }
-    Ok(())
+    result.with_context(|| format!("please type: apt-get install {list}"))
 }
 
 fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
-    command.env("DEBIAN_FRONTEND", "noninteractive");
+    command.env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");
     command.args(["-q", "-y", "-o", "DPkg::Lock::Timeout=120", "-o", "Acquire::Retries=2"]);
     command
 }
