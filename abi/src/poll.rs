@@ -1,4 +1,4 @@
-//! poll(2), select(2), epoll(7), eventfd(2): events and structures.
+//! poll(2), select(2), epoll(7), eventfd(2), timerfd_create(2), signalfd(2): events and structures.
 
 use crate::abi_struct;
 
@@ -63,6 +63,14 @@ pub const EPOLLONESHOT: u32 = 1 << 30;
 pub const EPOLLET: u32 = 1 << 31;
 
 pub const EPOLL_CLOEXEC: u32 = crate::fcntl::O_CLOEXEC;
+
+pub const TFD_CLOEXEC: u32 = crate::fcntl::O_CLOEXEC;
+pub const TFD_NONBLOCK: u32 = crate::fcntl::O_NONBLOCK;
+pub const TFD_TIMER_ABSTIME: u32 = 1;
+pub const TFD_TIMER_CANCEL_ON_SET: u32 = 2;
+
+pub const SFD_CLOEXEC: u32 = crate::fcntl::O_CLOEXEC;
+pub const SFD_NONBLOCK: u32 = crate::fcntl::O_NONBLOCK;
 
 pub const EFD_SEMAPHORE: u32 = 1;
 pub const EFD_CLOEXEC: u32 = crate::fcntl::O_CLOEXEC;

@@ -76,6 +76,9 @@ pub const P_PID: i32 = 1;
 pub const P_PGID: i32 = 2;
 pub const P_PIDFD: i32 = 3;
 
+/// pidfd_open(2): waitid(2) on the descriptor does not wait.
+pub const PIDFD_NONBLOCK: u32 = crate::fcntl::O_NONBLOCK;
+
 pub const PR_SET_PDEATHSIG: i32 = 1;
 pub const PR_GET_PDEATHSIG: i32 = 2;
 pub const PR_GET_DUMPABLE: i32 = 3;

@@ -11,7 +11,7 @@ use crate::{Pid, Result, rlimit, user, usermem};
 use abi::Errno;
 use abi::cap::{CAP_SYS_ADMIN, CAP_SYS_RESOURCE};
 use abi::process::*;
-use abi::resource::RLIMIT_NPROC;
+use abi::resource::{RLIMIT_NOFILE, RLIMIT_NPROC};
 use abi::signal::{SIGCHLD, SIGNAL_MAX};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -50,7 +50,9 @@ impl CloneRequest {
         let clear = self.has(CLONE_SIGHAND | CLONE_CLEAR_SIGHAND);
         let namespaces = self.has(CLONE_FS | CLONE_NEWNS) || self.has(CLONE_FS | CLONE_NEWUSER);
         let signal = self.exit_signal > SIGNAL_MAX;
-        let pidfd = self.has(CLONE_PIDFD) && self.flags & CLONE_DETACHED != 0;
+        // One word cannot take both the pidfd and the child's number (clone(2), not clone3).
+        let both = self.has(CLONE_PIDFD | CLONE_PARENT_SETTID) && self.pidfd == self.parent_tid;
+        let pidfd = self.has(CLONE_PIDFD) && (self.flags & CLONE_DETACHED != 0 || both);
         if threads || handlers || clear || namespaces || signal || pidfd {
             return Err(Errno::EINVAL);
         }
@@ -87,17 +89,19 @@ pub fn clone(ctx: &mut Ctx, request: &CloneRequest) -> Result<Pid> {
         // There is one namespace of each kind: whoever may make another is told that it cannot be done.
         return Err(if ctx.capable(CAP_SYS_ADMIN) { Errno::EINVAL } else { Errno::EPERM });
     }
-    if request.has(CLONE_PIDFD) {
-        return Err(Errno::EINVAL);
-    }
     // A process that gets a signal while it forks gets it before the child exists, not after.
     if ctx.signal_pending() && !request.has(CLONE_THREAD) {
         return Err(Errno::ERESTARTNOINTR);
     }
     let counts = ctx.process.user_counts();
     let charge = ThreadCharge::take(ctx, counts)?;
+    let files = ctx.files_arc().clone();
+    let pidfd = reserve_pidfd(ctx, &files, request)?;
     let child = Child::prepare(ctx, request)?;
     charge.keep();
+    if let Some(reserved) = pidfd {
+        reserved.fill(crate::pidfd::create(child.thread.process().clone(), false));
+    }
     let tid = child.thread.tid();
     if request.has(CLONE_PARENT_SETTID) {
         // As in Linux, a bad pointer does not stop the child.
@@ -109,6 +113,21 @@ pub fn clone(ctx: &mut Ctx, request: &CloneRequest) -> Result<Pid> {
         vfork.wait();
     }
     Ok(tid)
+}
+
+/// CLONE_PIDFD: a descriptor number for the child, written to user memory before there is a child that a bad
+/// pointer would have to undo.
+fn reserve_pidfd<'a>(
+    ctx: &Ctx,
+    files: &'a FileTable,
+    request: &CloneRequest,
+) -> Result<Option<vfs::Reserved<'a>>> {
+    if !request.has(CLONE_PIDFD) {
+        return Ok(None);
+    }
+    let reserved = files.reserve(true, ctx.limit(RLIMIT_NOFILE))?;
+    usermem::write(request.pidfd, &reserved.number())?;
+    Ok(Some(reserved))
 }
 
 /// A thread counted against its user's RLIMIT_NPROC; given back unless it came to be.

@@ -13,6 +13,7 @@
 //! | [`pid`] | numbers: who has which, the tree of processes, iteration for /proc |
 //! | [`signal`] | sending, blocking, delivering, stopping |
 //! | [`clone`], [`exec`], [`exit`], [`wait`] | the life of a process |
+//! | [`timerfd`], [`signalfd`], [`pidfd`] | timers, signals and processes as descriptors |
 //! | [`futex`], [`timers`], [`rlimit`], [`usage`], [`creds`], [`oom`] | what their names say |
 //! | [`user`] | the loop in which each user thread lives; [`user::install_calls`] gives it the system calls |
 //!
@@ -41,11 +42,14 @@ pub mod jobs;
 pub mod kthread;
 pub mod oom;
 pub mod pid;
+pub mod pidfd;
 pub mod prctl;
 mod process;
 pub mod rlimit;
 pub mod signal;
+pub mod signalfd;
 mod thread;
+pub mod timerfd;
 pub mod timers;
 pub mod usage;
 pub mod user;

@@ -11,8 +11,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize};
-use sync::SpinLock;
 use sync::levels::{Leaf, Process as ProcessLevel, Signals};
+use sync::{Once, SpinLock};
 use task::WaitQueue;
 use vm::AddressSpace;
 
@@ -74,6 +74,8 @@ pub struct Process {
     pub(crate) thread_wait: WaitQueue,
     /// Woken at the end, for pidfd readiness.
     pub exit_wait: Arc<WaitQueue>,
+    /// Woken when a signal is queued, once somebody uses signalfd.
+    pub(crate) signalfd: Once<Arc<WaitQueue>>,
 
     mm: SpinLock<Option<Arc<AddressSpace>>, ProcessLevel>,
     pub(crate) limits: Limits,
@@ -127,6 +129,7 @@ impl Process {
             child_wait: WaitQueue::new(&"do_wait"),
             thread_wait: WaitQueue::new(&"de_thread"),
             exit_wait: Arc::new(WaitQueue::new(&"pidfd_poll")),
+            signalfd: Once::new(),
             mm: SpinLock::new(new.mm),
             limits: new.limits,
             counts: SpinLock::new(new.counts),

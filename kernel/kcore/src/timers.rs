@@ -29,25 +29,25 @@ pub struct Setting {
 
 /// A timer's next expiry on its clock; 0: disarmed.
 #[derive(Clone, Copy, Debug, Default)]
-struct Schedule {
-    deadline_ns: u64,
-    interval_ns: u64,
+pub(crate) struct Schedule {
+    pub deadline_ns: u64,
+    pub interval_ns: u64,
 }
 
 impl Schedule {
-    fn start(setting: Setting, now_ns: u64) -> Schedule {
+    pub fn start(setting: Setting, now_ns: u64) -> Schedule {
         let deadline_ns = if setting.left_ns == 0 { 0 } else { now_ns.saturating_add(setting.left_ns) };
         Schedule { deadline_ns, interval_ns: setting.interval_ns }
     }
 
-    fn setting(&self, now_ns: u64) -> Setting {
+    pub fn setting(&self, now_ns: u64) -> Setting {
         // A timer that is due but has not fired yet is not disarmed: it has a moment left.
         let left_ns = if self.deadline_ns == 0 { 0 } else { self.deadline_ns.saturating_sub(now_ns).max(1) };
         Setting { interval_ns: self.interval_ns, left_ns }
     }
 
     /// Moves past `now_ns`; how many expiries that were.
-    fn advance(&mut self, now_ns: u64) -> u64 {
+    pub fn advance(&mut self, now_ns: u64) -> u64 {
         if self.deadline_ns == 0 || now_ns < self.deadline_ns {
             return 0;
         }
@@ -414,6 +414,9 @@ pub fn create(process: &Arc<Process>, clock: TimerClock, event: SigEvent) -> Res
         timer: Once::new(),
     });
     let target: Weak<PosixTimer> = Arc::downgrade(&timer);
+    if matches!(timer.clock, TimerClock::Realtime) {
+        time::watch_realtime(target.clone());
+    }
     let _ = timer.timer.set(Timer::new(target));
     posix.timers.insert(id, timer);
     posix.next_id = id.checked_add(1).ok_or(Errno::EAGAIN)?;

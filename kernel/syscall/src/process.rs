@@ -10,7 +10,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use kcore::exec::{Request, Strings};
 use kcore::wait::{Report, Which};
-use kcore::{Process, clone, exec, exit, jobs, pid, prctl as prctls, rlimit, usage, usermem, wait};
+use kcore::{Process, clone, exec, exit, jobs, pid, pidfd, prctl as prctls, rlimit, usage, usermem, wait};
 use vfs::{Caller, File, Look, Start};
 
 pub fn fork(ctx: &mut Ctx) -> Result<usize> {
@@ -166,8 +166,16 @@ fn waitid_report(ctx: &mut Ctx, idtype: i32, id: i32, options: u32) -> Result<Op
         (P_PID, 1..) => Which::Process(id as Pid),
         (P_PGID, 0) => Which::Group(ctx.process.pgid()),
         (P_PGID, 1..) => Which::Group(id as Pid),
-        // No descriptor of a process exists here.
-        (P_PIDFD, 0..) => return Err(Errno::EBADF),
+        (P_PIDFD, 0..) => {
+            let file = ctx.files().get(id)?;
+            let pid = pidfd::process_of(&file)?.pid();
+            // A descriptor opened with PIDFD_NONBLOCK does not wait.
+            if file.is_nonblocking() && options & WNOHANG == 0 {
+                let found = wait::wait(ctx, Which::Process(pid), options | WNOHANG)?;
+                return found.map(Some).ok_or(Errno::EAGAIN);
+            }
+            Which::Process(pid)
+        }
         _ => return Err(Errno::EINVAL),
     };
     wait::wait(ctx, which, options)
@@ -306,4 +314,34 @@ pub fn getrusage(ctx: &mut Ctx, who: i32, usage: usize) -> Result<usize> {
 /// Whether a number is a signal, or 0.
 pub(crate) fn is_signal(signal: i32) -> bool {
     u32::try_from(signal).is_ok_and(|signal| signal <= SIGNAL_MAX)
+}
+
+/// pidfd_open(2).
+pub fn pidfd_open(ctx: &mut Ctx, pid: i32, flags: u32) -> Result<usize> {
+    if flags & !PIDFD_NONBLOCK != 0 || pid <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    let thread = pid::find_thread(pid as Pid);
+    let process = match pid::find_process(pid as Pid) {
+        Some(process) => process,
+        // A thread's number names no process.
+        None if thread.is_some() => return Err(Errno::EINVAL),
+        None => return Err(Errno::ESRCH),
+    };
+    crate::fs::install(ctx, pidfd::create(process, flags & PIDFD_NONBLOCK != 0), true)
+}
+
+/// pidfd_getfd(2): takes a copy of another process's descriptor.
+pub fn pidfd_getfd(ctx: &mut Ctx, pidfd: i32, fd: i32, flags: u32) -> Result<usize> {
+    if flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = ctx.files().get(pidfd)?;
+    let process = pidfd::process_of(&file)?;
+    let thread = process.main_thread().ok_or(Errno::ESRCH)?;
+    if !kcore::creds::may_trace(ctx, process) {
+        return Err(Errno::EPERM);
+    }
+    let taken = thread.files().ok_or(Errno::ESRCH)?.get_any(fd)?;
+    crate::fs::install(ctx, taken, true)
 }

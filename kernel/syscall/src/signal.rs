@@ -2,12 +2,13 @@
 
 use crate::process::is_signal;
 use crate::{Ctx, Errno, Result};
+use abi::poll::{SFD_CLOEXEC, SFD_NONBLOCK};
 use abi::process::Pid;
 use abi::signal::*;
 use abi::time::Timespec;
 use arch::sigframe::AltStack;
 use kcore::signal::{self, Action, SigSet};
-use kcore::{pid, usermem};
+use kcore::{pid, pidfd, signalfd, usermem};
 use task::{WaitMode, wait_any};
 
 /// The only size of a signal set.
@@ -211,4 +212,49 @@ pub fn restart_syscall(ctx: &mut Ctx) -> Result<usize> {
         Some(rest) => rest(ctx),
         None => Err(Errno::EINTR),
     }
+}
+
+/// signalfd4(2): a new descriptor, or another set for one that exists.
+pub fn signalfd4(ctx: &mut Ctx, fd: i32, mask: usize, sigsetsize: usize, flags: u32) -> Result<usize> {
+    check_size(sigsetsize)?;
+    let mask = SigSet::from_bits(usermem::read(mask)?);
+    if flags & !(SFD_CLOEXEC | SFD_NONBLOCK) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if fd != -1 {
+        let file = ctx.files().get(fd)?;
+        signalfd::of_file(&file)?.set_mask(mask);
+        return Ok(fd as usize);
+    }
+    let file = signalfd::create(mask, flags & SFD_NONBLOCK != 0);
+    crate::fs::install(ctx, file, flags & SFD_CLOEXEC != 0)
+}
+
+/// signalfd(2) without flags.
+pub fn signalfd(ctx: &mut Ctx, fd: i32, mask: usize, sigsetsize: usize) -> Result<usize> {
+    signalfd4(ctx, fd, mask, sigsetsize, 0)
+}
+
+/// pidfd_send_signal(2).
+pub fn pidfd_send_signal(ctx: &mut Ctx, pidfd: i32, sig: i32, info: usize, flags: u32) -> Result<usize> {
+    if flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = ctx.files().get(pidfd)?;
+    let process = pidfd::process_of(&file)?;
+    let info = match info {
+        0 if !is_signal(sig) => return Err(Errno::EINVAL),
+        0 => from_caller(ctx, sig, SI_USER),
+        at => {
+            let given: SigInfo = usermem::read(at)?;
+            if given.signo != sig {
+                return Err(Errno::EINVAL);
+            }
+            queued_info(ctx, process.pid(), sig, at)?
+        }
+    };
+    if process.state() == kcore::ProcessState::Reaped {
+        return Err(Errno::ESRCH);
+    }
+    signal::send_process_checked(ctx, process, info).map(|()| 0)
 }

@@ -104,6 +104,8 @@ calls! {
     302 261 prlimit64 => process::prlimit64(pid, resource, new, old);
     97 163 getrlimit => process::getrlimit(resource, limit);
     160 164 setrlimit => process::setrlimit(resource, limit);
+    434 434 pidfd_open => process::pidfd_open(pid, flags);
+    438 438 pidfd_getfd => process::pidfd_getfd(pidfd, fd, flags);
     98 165 getrusage => process::getrusage(who, usage);
 
     // ---- credentials ----
@@ -140,6 +142,9 @@ calls! {
     130 133 rt_sigsuspend => signal::rt_sigsuspend(mask, sigsetsize);
     131 132 sigaltstack => signal::sigaltstack(ss, old_ss);
     34 - pause => signal::pause();
+    282 - signalfd => signal::signalfd(fd, mask, sigsetsize);
+    289 74 signalfd4 => signal::signalfd4(fd, mask, sigsetsize, flags);
+    424 424 pidfd_send_signal => signal::pidfd_send_signal(pidfd, sig, info, flags);
     219 128 restart_syscall => signal::restart_syscall();
 
     // ---- time ----
@@ -160,6 +165,9 @@ calls! {
     224 108 timer_gettime => time::timer_gettime(id, value);
     225 109 timer_getoverrun => time::timer_getoverrun(id);
     226 111 timer_delete => time::timer_delete(id);
+    283 85 timerfd_create => time::timerfd_create(clock, flags);
+    286 86 timerfd_settime => time::timerfd_settime(fd, flags, value, old);
+    287 87 timerfd_gettime => time::timerfd_gettime(fd, value);
 
     // ---- scheduling ----
     24 124 sched_yield => sched::sched_yield();

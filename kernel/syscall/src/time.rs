@@ -1,9 +1,11 @@
 //! Clocks, sleeping, timers.
 
 use crate::{Ctx, Errno, Result};
-use abi::cap::CAP_SYS_TIME;
+use abi::cap::{CAP_SYS_TIME, CAP_WAKE_ALARM};
+use abi::poll::{TFD_CLOEXEC, TFD_NONBLOCK, TFD_TIMER_ABSTIME, TFD_TIMER_CANCEL_ON_SET};
 use abi::signal::{SIGALRM, SIGEV_NONE, SIGEV_SIGNAL, SIGEV_THREAD_ID, SIGNAL_MAX, SigEvent};
 use abi::time::*;
+use kcore::timerfd::{self, SetHow};
 use kcore::timers::{self, Setting, TimerClock};
 use kcore::{Process, Thread, pid, usage, usermem};
 use task::{WaitEnd, WaitMode, wait_any};
@@ -250,4 +252,45 @@ pub fn timer_getoverrun(ctx: &mut Ctx, id: i32) -> Result<usize> {
 
 pub fn timer_delete(ctx: &mut Ctx, id: i32) -> Result<usize> {
     timers::delete(ctx.process, id).map(|()| 0)
+}
+
+/// timerfd_create(2).
+pub fn timerfd_create(ctx: &mut Ctx, clock: i32, flags: u32) -> Result<usize> {
+    let realtime = match clock {
+        CLOCK_REALTIME | CLOCK_REALTIME_ALARM => true,
+        CLOCK_MONOTONIC | CLOCK_BOOTTIME | CLOCK_BOOTTIME_ALARM => false,
+        _ => return Err(Errno::EINVAL),
+    };
+    if flags & !(TFD_CLOEXEC | TFD_NONBLOCK) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if matches!(clock, CLOCK_REALTIME_ALARM | CLOCK_BOOTTIME_ALARM) && !ctx.capable(CAP_WAKE_ALARM) {
+        return Err(Errno::EPERM);
+    }
+    let file = timerfd::create(clock, realtime, flags & TFD_NONBLOCK != 0);
+    crate::fs::install(ctx, file, flags & TFD_CLOEXEC != 0)
+}
+
+/// timerfd_settime(2).
+pub fn timerfd_settime(ctx: &mut Ctx, fd: i32, flags: u32, value: usize, old: usize) -> Result<usize> {
+    let new: Itimerspec = usermem::read(value)?;
+    let ns = |spec: Timespec| spec.to_ns().ok_or(Errno::EINVAL);
+    if flags & !(TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let setting = Setting { interval_ns: ns(new.interval)?, left_ns: ns(new.value)? };
+    let how = SetHow {
+        absolute: flags & TFD_TIMER_ABSTIME != 0,
+        cancel_on_set: flags & TFD_TIMER_CANCEL_ON_SET != 0,
+    };
+    let file = ctx.files().get(fd)?;
+    let before = timerfd::of_file(&file)?.set(setting, how)?;
+    usermem::write_opt(old, &itimerspec_of(before)).map(|()| 0)
+}
+
+/// timerfd_gettime(2).
+pub fn timerfd_gettime(ctx: &mut Ctx, fd: i32, value: usize) -> Result<usize> {
+    let file = ctx.files().get(fd)?;
+    let setting = timerfd::of_file(&file)?.get();
+    usermem::write(value, &itimerspec_of(setting)).map(|()| 0)
 }

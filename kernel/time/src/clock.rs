@@ -1,7 +1,11 @@
 //! The clocks: monotonic is the counter, real time is monotonic plus an offset.
 
+use crate::Expire;
+use alloc::sync::Weak;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
-use sync::SeqLock;
+use sync::levels::TimeKeeper;
+use sync::{SeqLock, SpinLock};
 use task::WaitQueue;
 
 /// Real time minus monotonic time, in ns.
@@ -9,6 +13,8 @@ static OFFSET_NS: SeqLock<i128> = SeqLock::new(0);
 /// Counts the steps of the real-time clock, so that absolute sleepers notice.
 static CHANGES: AtomicU64 = AtomicU64::new(0);
 static CHANGED: WaitQueue = WaitQueue::new(&"clock_was_set");
+/// Timers on the real-time clock: a step moves their deadlines.
+static WATCHERS: SpinLock<Vec<Weak<dyn Expire>>, TimeKeeper> = SpinLock::new(Vec::new());
 
 /// CLOCK_MONOTONIC (and CLOCK_BOOTTIME: the machine never suspends), ns since boot. Any context.
 #[inline]
@@ -26,12 +32,27 @@ pub fn realtime_offset_ns() -> i128 {
     OFFSET_NS.read()
 }
 
-/// Steps the real-time clock.
+/// Steps the real-time clock and calls those that watch it. Process context.
 pub fn set_realtime_ns(now_ns: u64) {
     let monotonic = i128::from(monotonic_ns());
     OFFSET_NS.update(|offset| *offset = i128::from(now_ns) - monotonic);
     CHANGES.fetch_add(1, Ordering::SeqCst);
     CHANGED.wake_all();
+    let watchers = WATCHERS.lock().clone();
+    let now_ns = monotonic_ns();
+    for watcher in watchers.iter().filter_map(Weak::upgrade) {
+        watcher.expired(now_ns);
+    }
+}
+
+/// Calls `target` (as if it had expired) whenever the real-time clock is stepped, for as long as it lives.
+pub fn watch_realtime(target: Weak<dyn Expire>) {
+    let mut watchers = WATCHERS.lock();
+    // The dead are swept out when the list would grow, so a program that makes and drops timers fills nothing.
+    if watchers.len() == watchers.capacity() {
+        watchers.retain(|watcher| watcher.strong_count() > 0);
+    }
+    watchers.push(target);
 }
 
 /// How often the real-time clock was stepped.

@@ -23,5 +23,6 @@ mod timer;
 
 pub use clock::{
     monotonic_ns, realtime_changed, realtime_ns, realtime_offset_ns, set_realtime_ns, wait_realtime_change,
+    watch_realtime,
 };
 pub use timer::{Expire, Timer, init, interrupt, set_sched_event, set_sched_handler, start_threads};

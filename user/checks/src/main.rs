@@ -11,6 +11,7 @@
 extern crate alloc;
 
 mod errors;
+mod events;
 mod exec;
 mod files;
 mod futexes;
@@ -82,6 +83,7 @@ const GROUPS: &[(&str, &[Check])] = &[
     ("files", files::CHECKS),
     ("pipes", pipes::CHECKS),
     ("polling", polling::CHECKS),
+    ("events", events::CHECKS),
     ("locks", locks::CHECKS),
     ("memory", memory::CHECKS),
     ("processes", processes::CHECKS),

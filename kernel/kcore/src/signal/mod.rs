@@ -20,6 +20,7 @@ mod stop;
 
 pub use abi::signal::SigInfo;
 pub use action::{Action, Handlers, set_action};
+pub(crate) use deliver::take;
 pub(crate) use deliver::{Outcome, deliver};
 pub use deliver::{alt_stack, restore_frame, set_alt_stack};
 pub use queue::Pending;

@@ -122,6 +122,7 @@ fn send(process: &Arc<Process>, only: Option<&Arc<Thread>>, info: SigInfo, force
             process.shared_pending.store(signals.shared.mask().bits(), SeqCst);
         }
     }
+    process.wake_signalfd();
     complete(process, &mut signals, only, signal, forced);
     Ok(())
 }
