@@ -44,6 +44,7 @@ fn bring_up(info: &'static BootInfo, line: &CommandLine) -> Result<()> {
     sysfs::init()?;
     procfs::init(info.cmdline)?;
     register_files();
+    block::init(&crate::IO_SCHEDULERS, |task, cpu| sched::pin(task, cpu))?;
     if let Some(console) = uart16550::init() {
         tty::set_console(console);
     }

@@ -18,6 +18,7 @@ mod vdso;
 
 use arch::BootInfo;
 use cmdline::CommandLine;
+use iosched_api::SchedulerInfo;
 use klog::pr_info;
 use sched_api::PolicyInfo;
 
@@ -26,6 +27,9 @@ const BANNER: &str = concat!("Ochre ", env!("CARGO_PKG_VERSION"));
 
 /// The fair policies that can be chosen; the first is the default.
 static POLICIES: [PolicyInfo; 2] = [sched_eevdf::INFO, sched_cfs::INFO];
+
+/// The I/O schedulers that can be chosen besides `none`; the first is the default of disks with one queue.
+static IO_SCHEDULERS: [SchedulerInfo; 1] = [iosched_deadline::INFO];
 
 /// Entered once, on CPU 0, on the boot stack, interrupts off.
 #[allow(unsafe_code)] // SAFETY: 1. the one symbol of this name; the boot code calls it once

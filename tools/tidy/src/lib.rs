@@ -51,6 +51,7 @@ const ORDER: &[&[&str]] = &[
         "kernel/vfs",
         "kernel/shmem",
         "kernel/kernfs",
+        "kernel/block",
         "kernel/kcore",
         "kernel/tty",
     ],
