@@ -6,9 +6,9 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use proptest::prelude::*;
 use sched_api::{
-    Carry, Class, Dequeue, Dequeued, Enqueue, NoMemory, Params, Pick, PolicyInfo, QueueConfig, QueueId,
-    SchedKind, SchedPolicy, Slot, Stat,
+    Carry, Class, Dequeue, Enqueue, Params, PolicyInfo, QueueConfig, QueueId, SchedKind, SchedPolicy, Slot,
 };
+use sched_faulty::{Crime, faulty};
 
 const MS: u64 = 1_000_000;
 const ROOM: usize = 64;
@@ -258,95 +258,22 @@ fn movable_never_offers_the_running_or_a_foreign_task() {
 
 // Policies that do wrong.
 
-/// Wraps CFS and misbehaves when told.
-struct Rogue {
-    honest: Box<dyn SchedPolicy>,
-    crime: Crime,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Crime {
-    /// Names a slot that holds nobody.
-    Ghost,
-    /// Answers that there is nothing to do.
-    Strike,
-    /// Never runs the first task.
-    Favouritism,
-    /// Drops a runnable task.
-    Drops,
-    /// Delays everybody for ever.
-    Delays,
-}
-
-impl SchedPolicy for Rogue {
-    fn name(&self) -> &'static str {
-        "rogue"
-    }
-    fn reserve(&mut self, slots: usize) -> Result<(), NoMemory> {
-        self.honest.reserve(slots)
-    }
-    fn enqueue(&mut self, now: u64, slot: Slot, params: &Params, why: Enqueue) -> bool {
-        self.honest.enqueue(now, slot, params, why)
-    }
-    fn dequeue(&mut self, now: u64, slot: Slot, why: Dequeue) -> Dequeued {
-        match self.crime {
-            Crime::Delays => Dequeued::Delayed,
-            _ => self.honest.dequeue(now, slot, why),
-        }
-    }
-    fn pick_next(&mut self, now: u64) -> Pick {
-        match (self.crime, self.honest.pick_next(now)) {
-            (Crime::Ghost, _) => Pick::Run(Slot(ROOM as u32 + 7)),
-            (Crime::Strike, _) => Pick::Nothing,
-            (Crime::Drops, Pick::Run(slot)) => Pick::Drop(slot, Carry::default()),
-            (Crime::Favouritism, Pick::Run(Slot(0))) if self.honest.nr_running() > 1 => {
-                self.honest.set_current(now, Slot(1));
-                Pick::Run(Slot(1))
-            }
-            (_, pick) => pick,
-        }
-    }
-    fn set_current(&mut self, now: u64, slot: Slot) {
-        self.honest.set_current(now, slot)
-    }
-    fn put_prev(&mut self, now: u64) {
-        self.honest.put_prev(now)
-    }
-    fn tick(&mut self, now: u64) -> bool {
-        self.honest.tick(now)
-    }
-    fn next_event(&self, now: u64) -> Option<u64> {
-        self.honest.next_event(now)
-    }
-    fn yield_current(&mut self, now: u64) {
-        self.honest.yield_current(now)
-    }
-    fn set_params(&mut self, now: u64, slot: Slot, params: &Params) -> bool {
-        self.honest.set_params(now, slot, params)
-    }
-    fn nr_running(&self) -> u32 {
-        self.honest.nr_running()
-    }
-    fn load(&self) -> u64 {
-        self.honest.load()
-    }
-    fn movable(&mut self, now: u64, accept: &mut dyn FnMut(Slot) -> bool) -> Option<Slot> {
-        self.honest.movable(now, accept)
-    }
-    fn stats(&self, slot: Slot, put: &mut dyn FnMut(&'static str, Stat)) {
-        self.honest.stats(slot, put)
-    }
-}
-
 fn rogue(crime: Crime) -> Box<dyn SchedPolicy> {
-    Box::new(Rogue { honest: make(&sched_cfs::INFO, 1), crime })
+    let config = QueueConfig { id: QueueId(1), cpus: 1, slots: ROOM };
+    faulty(config, crime).expect("memory")
+}
+
+/// A task of ordinary weight that the starving rogue starves.
+fn victim() -> Params {
+    Params { kind: SchedKind::Batch, ..Params::nice(0) }
 }
 
 #[test]
 fn a_rogue_is_taken_out_of_service_and_its_tasks_run_on() {
-    for crime in [Crime::Ghost, Crime::Strike, Crime::Favouritism, Crime::Drops] {
+    for crime in [Crime::Ghost, Crime::Strike, Crime::Starve, Crime::Drop] {
         let mut owner = Owner::new(rogue(crime));
-        (0..3).for_each(|_| _ = owner.spawn(Params::nice(0)));
+        owner.spawn(victim());
+        (0..2).for_each(|_| _ = owner.spawn(Params::nice(0)));
         owner.run_for(15_000 * MS);
         let fault = owner.queue.take_fault().unwrap_or_else(|| panic!("{crime:?} went unnoticed"));
         assert!(owner.queue.fair_policy().is_none(), "{fault}");
@@ -363,8 +290,9 @@ fn a_rogue_is_taken_out_of_service_and_its_tasks_run_on() {
 
 #[test]
 fn starvation_is_noticed_after_ten_seconds_and_not_before() {
-    let mut owner = Owner::new(rogue(Crime::Favouritism));
-    (0..2).for_each(|_| _ = owner.spawn(Params::nice(0)));
+    let mut owner = Owner::new(rogue(Crime::Starve));
+    owner.spawn(victim());
+    owner.spawn(Params::nice(0));
     owner.run_for(9_900 * MS);
     assert_eq!(owner.queue.take_fault(), None);
     owner.run_for(1_200 * MS);
@@ -383,7 +311,7 @@ fn waiting_behind_real_time_tasks_is_not_the_policys_fault() {
 
 #[test]
 fn one_that_delays_what_must_leave_is_taken_out_of_service() {
-    let mut owner = Owner::new(rogue(Crime::Delays));
+    let mut owner = Owner::new(rogue(Crime::Delay));
     (0..3).for_each(|_| _ = owner.spawn(Params::nice(0)));
     owner.remove(1, Dequeue::Exit);
     assert!(matches!(owner.queue.take_fault(), Some(Fault::BadDrop(_))));
@@ -409,6 +337,7 @@ fn any_params() -> impl Strategy<Value = Params> {
     prop_oneof![
         6 => (-20..20i8).prop_map(Params::nice),
         1 => Just(Params { kind: SchedKind::Idle, ..Params::nice(0) }),
+        1 => Just(victim()),
         1 => Just(Params { slice_ns: 100_000, ..Params::nice(3) }),
         1 => (1..100u8).prop_map(Params::fifo),
         1 => (1..100u8).prop_map(Params::round_robin),
@@ -478,7 +407,7 @@ proptest! {
     fn no_task_is_lost_by_a_rogue(
         steps in prop::collection::vec(any_step(), 1..150),
         crime in prop::sample::select(vec![
-            Crime::Ghost, Crime::Strike, Crime::Favouritism, Crime::Drops, Crime::Delays,
+            Crime::Ghost, Crime::Strike, Crime::Starve, Crime::Drop, Crime::Delay,
         ]),
     ) {
         life(rogue(crime), steps);

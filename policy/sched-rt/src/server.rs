@@ -41,9 +41,9 @@ impl FairServer {
         self.period_ns
     }
 
-    /// Sets both; false when `runtime_ns > period_ns` or the period is not in 1 ms ..= 1 h.
+    /// Sets both; false when `runtime_ns > period_ns` or the period is not in 100 us ..= 1 h.
     pub fn configure(&mut self, runtime_ns: u64, period_ns: u64) -> bool {
-        let sane = runtime_ns <= period_ns && (1_000_000..=3_600_000_000_000).contains(&period_ns);
+        let sane = runtime_ns <= period_ns && (100_000..=3_600_000_000_000).contains(&period_ns);
         if sane {
             *self = FairServer { runtime_ns, period_ns, started_at_ns: None, used_ns: 0 };
         }
