@@ -12,8 +12,12 @@ pub const SCHED_DEADLINE: u32 = 6;
 pub const SCHED_RESET_ON_FORK: u32 = 0x4000_0000;
 
 pub const SCHED_FLAG_RESET_ON_FORK: u64 = 1;
+pub const SCHED_FLAG_RECLAIM: u64 = 2;
+pub const SCHED_FLAG_DL_OVERRUN: u64 = 4;
 pub const SCHED_FLAG_KEEP_POLICY: u64 = 8;
 pub const SCHED_FLAG_KEEP_PARAMS: u64 = 16;
+/// Both clamps, minimum and maximum.
+pub const SCHED_FLAG_UTIL_CLAMP: u64 = 0x60;
 
 pub const PRIO_PROCESS: i32 = 0;
 pub const PRIO_PGRP: i32 = 1;

@@ -6,9 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use arch::BootInfo;
 use cmdline::CommandLine;
-use core::fmt::Write;
 use kcore::first::First;
-use kernfs::PROC;
 use klog::{pr_err, pr_info, pr_warn};
 use task::NewTask;
 use vfs::Path;
@@ -42,9 +40,7 @@ fn bring_up(info: &'static BootInfo, line: &CommandLine) -> Result<()> {
     devtmpfs::init()?;
     devpts::init()?;
     sysfs::init()?;
-    procfs::init(info.cmdline)?;
-    register_files();
-    block::init(&crate::IO_SCHEDULERS, |task, cpu| sched::pin(task, cpu))?;
+    schedfs::init();
     if let Some(console) = uart16550::init() {
         tty::set_console(console);
     }
@@ -61,22 +57,6 @@ fn start_threads() -> Result<()> {
     time::start_threads(pin)?;
     sched::start_threads()?;
     Ok(())
-}
-
-/// Files in /proc of crates that come above procfs, and the panic's.
-fn register_files() {
-    PROC.add("ochre/enosys", kernfs::text(|out| syscall::enosys::show(out)));
-    PROC.add(
-        "sys/kernel/panic",
-        kernfs::knob(
-            0o644,
-            |out| writeln!(out, "{}", crate::panic::timeout_s()),
-            |text| {
-                crate::panic::set_timeout_s(text.parse().map_err(|_| abi::Errno::EINVAL)?);
-                Ok(())
-            },
-        ),
-    );
 }
 
 /// `sched=NAME`: the fair policy to begin with.

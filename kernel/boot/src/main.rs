@@ -18,7 +18,6 @@ mod vdso;
 
 use arch::BootInfo;
 use cmdline::CommandLine;
-use iosched_api::SchedulerInfo;
 use klog::pr_info;
 use sched_api::PolicyInfo;
 
@@ -28,8 +27,19 @@ const BANNER: &str = concat!("Ochre ", env!("CARGO_PKG_VERSION"));
 /// The fair policies that can be chosen; the first is the default.
 static POLICIES: [PolicyInfo; 2] = [sched_eevdf::INFO, sched_cfs::INFO];
 
-/// The I/O schedulers that can be chosen besides `none`; the first is the default of disks with one queue.
-static IO_SCHEDULERS: [SchedulerInfo; 1] = [iosched_deadline::INFO];
+/// As many, and those that are wrong on purpose: debug builds with `ochre.faulty_policies`, to see that the
+/// watchdog bites.
+static POLICIES_AND_FAULTY: [PolicyInfo; 5] = {
+    let [ghost, strike, starve] = sched_faulty::POLICIES;
+    [sched_eevdf::INFO, sched_cfs::INFO, ghost, strike, starve]
+};
+
+fn policies(line: &CommandLine) -> &'static [PolicyInfo] {
+    match cfg!(debug_assertions) && line.has("ochre.faulty_policies") {
+        true => &POLICIES_AND_FAULTY,
+        false => &POLICIES,
+    }
+}
 
 /// Entered once, on CPU 0, on the boot stack, interrupts off.
 #[allow(unsafe_code)] // SAFETY: 1. the one symbol of this name; the boot code calls it once
@@ -47,7 +57,7 @@ extern "Rust" fn ochre_main(info: &'static BootInfo) -> ! {
     let idle = task::adopt_boot_context("swapper/0");
     irq::init();
     time::init();
-    sched::init(&POLICIES);
+    sched::init(policies(&line));
     sched::init_cpu(idle);
     arch::timer::init_local();
     arch::irq::enable();

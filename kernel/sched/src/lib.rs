@@ -42,10 +42,11 @@ pub use policy::{
     current_policy, fair_server, policies, set_fair_server, set_policy, set_tunable, tunable, tunables,
 };
 pub use rq::online;
-pub use sched_api::{Params, PolicyInfo, SchedKind};
+pub use sched_api::{Params, PolicyInfo, SLICE_MAX_NS, SLICE_MIN_NS, SchedKind};
 pub use schedule::{idle_loop, init_cpu, irq_exit};
 pub use settings::{
-    affinity, params, pin, reset_on_fork, set_affinity, set_params, set_reset_on_fork, time_slice_ns,
+    Settings, affinity, own_slice_ns, params, pin, replace_settings, reset_on_fork, set_affinity, set_params,
+    settings, time_slice_ns,
 };
 
 use sync::PerCpu;

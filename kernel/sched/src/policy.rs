@@ -4,7 +4,6 @@ use crate::rq;
 use abi::Errno;
 use abi::errno::Result;
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use klog::{pr_err, pr_info};
@@ -15,9 +14,10 @@ use task::{Mutex, NewTask, WaitMode, WaitQueue};
 static POLICIES: Once<&'static [PolicyInfo]> = Once::new();
 /// Index of the one in use.
 static CHOSEN: AtomicUsize = AtomicUsize::new(0);
-/// Held while a policy or a knob is changed: the knobs that were turned, to be turned again in a new
-/// instance.
-static TURNED: Mutex<BTreeMap<&'static str, u64>, levels::Admin> = Mutex::new(BTreeMap::new());
+/// One instance of each policy, in the order of `POLICIES`, that never has a task: it holds the settings of
+/// the policy's knobs and knows their ranges, whether the policy is in use or not. The lock is held while a
+/// policy or a knob is changed.
+static MODELS: Mutex<Vec<Box<dyn SchedPolicy>>, levels::Settings> = Mutex::new(Vec::new());
 
 pub(crate) fn init(policies: &'static [PolicyInfo]) {
     let _ = POLICIES.set(policies);
@@ -39,37 +39,36 @@ pub fn current_policy() -> &'static PolicyInfo {
 /// EINVAL when there is none of that name, ENOMEM when its instances do not fit.
 pub fn set_policy(name: &str) -> Result<()> {
     let index = policies().iter().position(|info| info.name == name).ok_or(Errno::EINVAL)?;
-    let turned = TURNED.lock();
-    install(index, &turned)?;
+    let models = MODELS.lock();
+    install(index, &*models[index])?;
     pr_info!("sched: fair policy is {name}");
     Ok(())
 }
 
-fn install(index: usize, turned: &BTreeMap<&'static str, u64>) -> Result<()> {
-    let queues: Vec<_> = rq::QUEUES.get_expect().iter().collect();
+/// Every queue has its instance before the first is replaced, so that lack of memory leaves all as it was.
+fn install(index: usize, model: &dyn SchedPolicy) -> Result<()> {
     let info = &policies()[index];
-    let mut instances = Vec::with_capacity(queues.len());
-    for (_, queue) in &queues {
+    let queues = rq::QUEUES.get_expect();
+    let mut instances = Vec::new();
+    instances.try_reserve_exact(queues.iter().count()).map_err(|_| Errno::ENOMEM)?;
+    for (_, queue) in queues.iter() {
         let slots = queue.lock().queue.capacity();
-        instances.push(instance(info, slots, turned)?);
+        instances.push(instance(info, slots, model)?);
     }
     for ((cpu, _), instance) in queues.iter().zip(instances) {
-        swap(*cpu, instance)?;
+        swap(cpu, instance)?;
     }
     CHOSEN.store(index, Ordering::Relaxed);
     Ok(())
 }
 
-/// A new instance, with room and the knobs as they were turned.
-fn instance(
-    info: &PolicyInfo,
-    slots: usize,
-    turned: &BTreeMap<&'static str, u64>,
-) -> Result<Box<dyn SchedPolicy>> {
+/// A new instance, with room and the knobs as the model's.
+fn instance(info: &PolicyInfo, slots: usize, model: &dyn SchedPolicy) -> Result<Box<dyn SchedPolicy>> {
     let mut policy = rq::make_policy(info, slots).ok_or(Errno::ENOMEM)?;
-    for (name, value) in turned {
-        // Knobs that this policy does not have wait for one that does.
-        let _ = policy.set_tunable(name, *value);
+    for name in model.tunables() {
+        if let Some(value) = model.tunable(name) {
+            policy.set_tunable(name, value).map_err(|_| Errno::EINVAL)?;
+        }
     }
     Ok(policy)
 }
@@ -83,6 +82,7 @@ fn swap(cpu: usize, mut new: Box<dyn SchedPolicy>) -> Result<()> {
         return Err(Errno::ENOMEM);
     }
     let old = rq.queue.swap_fair(arch::timer::now_ns(), new, &mut |task, carry| rq::leave(&task, &carry));
+    rq.fault = None; // it was the old one's
     let kick = if rq::online().contains(cpu) { rq.resched(cpu) } else { rq::Kick::NONE };
     rq.publish(cpu);
     drop(rq);
@@ -91,39 +91,52 @@ fn swap(cpu: usize, mut new: Box<dyn SchedPolicy>) -> Result<()> {
     Ok(())
 }
 
-/// The names of all knobs of the policies in use.
+/// The names of the knobs of all policies, in use or not. Process context.
 pub fn tunables() -> Vec<&'static str> {
-    let mut rq = rq::of(0).lock();
-    let fair = rq.queue.fair_policy().map_or(&[][..], |fair| fair.tunables());
-    let rt = rq.queue.rt_policy().tunables();
-    fair.iter().chain(rt).copied().collect()
+    let models = MODELS.lock();
+    let mut names: Vec<_> = models.iter().flat_map(|model| model.tunables()).copied().collect();
+    names.extend(rq::of(0).lock().queue.rt_policy().tunables());
+    names
 }
 
-/// The value of a knob (`latency_ns` ...); `None` when the policies in use have none of that name.
+/// The value of a knob (`latency_ns` ...), also of a policy that is not in use; `None` when there is none of
+/// that name. Process context.
 pub fn tunable(name: &str) -> Option<u64> {
+    let of_fair = MODELS.lock().iter().find_map(|model| model.tunable(name));
+    of_fair.or_else(|| rq::of(0).lock().queue.rt_policy().tunable(name))
+}
+
+/// The value of a knob of the policies in use. Any context.
+pub(crate) fn tunable_in_use(name: &str) -> Option<u64> {
     let mut rq = rq::of(0).lock();
     let fair = rq.queue.fair_policy().and_then(|fair| fair.tunable(name));
     fair.or_else(|| rq.queue.rt_policy().tunable(name))
 }
 
-/// Turns a knob on every CPU. Process context.
+/// Turns a knob on every CPU; one of a policy that is not in use takes effect when that is chosen. Process
+/// context.
 ///
 /// # Errors
 /// ENOENT when there is none of that name, EINVAL when the value is out of its range.
 pub fn set_tunable(name: &str, value: u64) -> Result<()> {
-    let mut turned = TURNED.lock();
-    let known = tunables().into_iter().find(|known| *known == name).ok_or(Errno::ENOENT)?;
+    let mut models = MODELS.lock();
+    let mut known = turn(models.iter_mut().map(|model| model.set_tunable(name, value)))?;
     for (_, queue) in rq::QUEUES.get_expect().iter() {
         let mut rq = queue.lock();
-        let fair = rq.queue.fair_policy().map(|fair| fair.set_tunable(name, value));
-        let outcome = match fair {
-            None | Some(Err(TunableError::Unknown)) => rq.queue.rt_policy().set_tunable(name, value),
-            Some(outcome) => outcome,
-        };
-        outcome.map_err(|_| Errno::EINVAL)?;
+        let of_fair = rq.queue.fair_policy().map(|fair| fair.set_tunable(name, value));
+        known |= turn(of_fair.into_iter())?;
+        known |= turn([rq.queue.rt_policy().set_tunable(name, value)].into_iter())?;
     }
-    turned.insert(known, value);
-    Ok(())
+    if known { Ok(()) } else { Err(Errno::ENOENT) }
+}
+
+/// Whether one of the outcomes was a knob turned.
+fn turn(mut outcomes: impl Iterator<Item = core::result::Result<(), TunableError>>) -> Result<bool> {
+    outcomes.try_fold(false, |known, outcome| match outcome {
+        Ok(()) => Ok(true),
+        Err(TunableError::Unknown) => Ok(known),
+        Err(TunableError::OutOfRange) => Err(Errno::EINVAL),
+    })
 }
 
 /// Budget and period of the fair server of `cpu`, in ns; `None` when there is no such CPU.
@@ -159,9 +172,11 @@ pub(crate) fn report_fault() {
     WATCHDOG.wake_all();
 }
 
-/// Starts the thread that replaces a faulty policy. It is a real-time thread: the fair class is what is
+/// Makes the models and starts the thread that replaces a faulty policy. It is a real-time thread: the fair class is what is
 /// out of order.
 pub(crate) fn start_watchdog() -> core::result::Result<(), mem::OutOfMemory> {
+    let models: Option<_> = policies().iter().map(|info| rq::make_policy(info, 0)).collect();
+    *MODELS.lock() = models.ok_or(mem::OutOfMemory)?;
     let thread = NewTask::kernel("sched_watchdog", watch).create()?;
     crate::set_params(&thread, &Params::fifo(99));
     thread.wake();
@@ -178,15 +193,22 @@ fn watch() {
 }
 
 fn put_default_back() {
-    let turned = TURNED.lock();
+    let models = MODELS.lock();
     let (faulty, default) = (current_policy().name, policies()[0].name);
+    let mut any = false;
     for (cpu, queue) in rq::each() {
         let fault = queue.lock().fault.take();
         if let Some(fault) = fault {
+            any = true;
             pr_err!("sched: policy {faulty} on CPU {cpu} {fault}; {default} takes over");
         }
     }
-    if install(0, &turned).is_err() {
+    // Somebody may have chosen another policy meanwhile.
+    if !any {
+        return;
+    }
+    if install(0, &*models[0]).is_err() {
+        drop(models);
         // The queues serve their tasks in turn meanwhile.
         pr_err!("sched: no memory for {default}; trying again");
         let deadline_ns = arch::timer::now_ns() + 1_000_000_000;

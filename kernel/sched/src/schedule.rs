@@ -136,6 +136,7 @@ fn wake_queued(task: &Arc<Task>) -> bool {
 /// another queue.
 pub(crate) fn enqueue(task: &Arc<Task>, why: Enqueue, to: Option<usize>) {
     let mut wanted = to;
+    let from = task.sched.cpu.load(Ordering::Relaxed) as usize;
     let (cpu, mut rq, allowed) = loop {
         let cpu = wanted.take().unwrap_or_else(|| place(task, why));
         let rq = rq::of(cpu).lock();
@@ -151,8 +152,10 @@ pub(crate) fn enqueue(task: &Arc<Task>, why: Enqueue, to: Option<usize>) {
     };
     let now_ns = timer::now_ns();
     let params = settings::params(task);
-    if matches!(why, Enqueue::Move { .. }) {
+    if cpu != from && why != Enqueue::New {
         add(&task.sched.migrations, 1);
+    }
+    if matches!(why, Enqueue::Move { .. }) {
         task.sched.queued_at_ns.store(now_ns, Ordering::Relaxed);
     } else {
         note_wake(&mut rq, cpu, task, now_ns);

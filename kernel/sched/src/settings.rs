@@ -12,6 +12,7 @@
 //! sees `on_rq` and applies them itself; both at once does no harm. Two changes exclude each other by
 //! `SchedSlot::lock`.
 
+use crate::policy;
 use crate::rq::{self, Kick};
 use crate::schedule::enqueue;
 use crate::stopper;
@@ -25,8 +26,11 @@ use task::Task;
 
 /// The child of this task starts with default settings (SCHED_RESET_ON_FORK).
 const RESET_ON_FORK: u64 = 1 << 24;
+/// A kernel thread of one CPU: nobody changes its affinity.
+const PINNED: u64 = 1 << 25;
 
-fn pack(params: &Params, reset_on_fork: bool) -> [u64; 2] {
+/// `flags` is a word whose flag bits are kept.
+fn pack(params: &Params, flags: u64) -> [u64; 2] {
     let kind = match params.kind {
         SchedKind::Normal => 0,
         SchedKind::Batch => 1,
@@ -37,8 +41,8 @@ fn pack(params: &Params, reset_on_fork: bool) -> [u64; 2] {
     };
     let nice = u64::from(params.nice as u8) << 8;
     let priority = u64::from(params.rt_priority) << 16;
-    let reset = if reset_on_fork { RESET_ON_FORK } else { 0 };
-    [kind | nice | priority | reset | u64::from(params.penalty_ns_per_ms) << 32, params.slice_ns]
+    let flags = flags & (RESET_ON_FORK | PINNED);
+    [kind | nice | priority | flags | u64::from(params.penalty_ns_per_ms) << 32, params.slice_ns]
 }
 
 fn unpack([word, slice_ns]: [u64; 2]) -> Params {
@@ -79,17 +83,43 @@ pub fn reset_on_fork(task: &Task) -> bool {
     load(task)[0] & RESET_ON_FORK != 0
 }
 
-/// See sched_setscheduler(2), SCHED_RESET_ON_FORK.
-pub fn set_reset_on_fork(task: &Task, reset: bool) {
-    let _one = task.sched.lock.lock();
-    store(task, pack(&params(task), reset));
-}
-
 /// Changes the parameters of a task, running, queued or asleep; effective at once. The caller has
 /// checked ranges and permissions. Any context.
 pub fn set_params(task: &Arc<Task>, new: &Params) {
     let _one = task.sched.lock.lock();
-    store(task, pack(new, reset_on_fork(task)));
+    store(task, pack(new, load(task)[0]));
+    apply(task, new);
+}
+
+/// What sched_setattr(2) changes together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub params: Params,
+    /// Its children start with default settings (SCHED_RESET_ON_FORK).
+    pub reset_on_fork: bool,
+}
+
+/// The task's settings.
+pub fn settings(task: &Task) -> Settings {
+    let words = load(task);
+    Settings { params: unpack(words), reset_on_fork: words[0] & RESET_ON_FORK != 0 }
+}
+
+/// As [`set_params`], if the settings are still `old`; otherwise false, and nothing has changed. So a caller
+/// that computes new settings from old ones, and asks for permission by them, loses no change by another.
+pub fn replace_settings(task: &Arc<Task>, old: &Settings, new: &Settings) -> bool {
+    let _one = task.sched.lock.lock();
+    if settings(task) != *old {
+        return false;
+    }
+    let reset = if new.reset_on_fork { RESET_ON_FORK } else { 0 };
+    store(task, pack(&new.params, load(task)[0] & PINNED | reset));
+    apply(task, &new.params);
+    true
+}
+
+/// Tells the queue that the task is on, if any.
+fn apply(task: &Arc<Task>, new: &Params) {
     let Some((cpu, mut rq)) = rq::lock_of(task) else { return };
     let slot = rq::slot_of(task);
     let now_ns = arch::timer::now_ns();
@@ -113,12 +143,20 @@ pub fn set_params(task: &Arc<Task>, new: &Params) {
 /// The slice of a task, as sched_rr_get_interval(2) tells it, in ns: 0 for FIFO.
 pub fn time_slice_ns(task: &Task) -> u64 {
     let own = params(task);
-    let knob = |name| crate::tunable(name).unwrap_or(0);
+    let knob = |name| policy::tunable_in_use(name).unwrap_or(0);
     match own.kind {
         SchedKind::Fifo | SchedKind::Stop => 0,
         SchedKind::RoundRobin => knob("rr_timeslice_ns"),
-        _ if own.slice_ns != 0 => own.slice_ns.clamp(sched_api::SLICE_MIN_NS, sched_api::SLICE_MAX_NS),
-        _ => crate::tunable("base_slice_ns").unwrap_or_else(|| knob("latency_ns")),
+        _ => own_slice_ns(task).unwrap_or_else(|| knob("latency_ns")),
+    }
+}
+
+/// The slice of a fair task under a policy that knows slices, as sched_getattr(2) tells it, in ns.
+pub fn own_slice_ns(task: &Task) -> Option<u64> {
+    let base_ns = policy::tunable_in_use("base_slice_ns")?;
+    match params(task).slice_ns {
+        0 => Some(base_ns),
+        own => Some(own.clamp(sched_api::SLICE_MIN_NS, sched_api::SLICE_MAX_NS)),
     }
 }
 
@@ -127,13 +165,13 @@ pub fn affinity(task: &Task) -> CpuMask {
     CpuMask(task.sched.affinity.load(Ordering::SeqCst))
 }
 
-/// Restricts the task to `mask`; one that runs elsewhere is moved before this returns or very soon.
-/// Process context.
+/// Restricts the task to `mask`; one that runs elsewhere has left that CPU when this returns. Process
+/// context.
 ///
 /// # Errors
-/// EINVAL when no online CPU is in the mask (sched_setaffinity(2)).
+/// EINVAL when no online CPU is in the mask (sched_setaffinity(2)), and for a thread that is pinned.
 pub fn set_affinity(task: &Arc<Task>, mask: CpuMask) -> abi::errno::Result<()> {
-    if mask.0 & rq::online().0 == 0 {
+    if mask.0 & rq::online().0 == 0 || load(task)[0] & PINNED != 0 {
         return Err(Errno::EINVAL);
     }
     let one = task.sched.lock.lock();
@@ -144,7 +182,7 @@ pub fn set_affinity(task: &Arc<Task>, mask: CpuMask) -> abi::errno::Result<()> {
     }
     if task.on_cpu() {
         drop((rq, one));
-        stopper::evict(cpu);
+        stopper::evict_and_wait(task, cpu);
         return Ok(());
     }
     let slot = rq::slot_of(task);
@@ -161,8 +199,9 @@ pub fn set_affinity(task: &Arc<Task>, mask: CpuMask) -> abi::errno::Result<()> {
     Ok(())
 }
 
-/// Binds a thread that has not run yet to one CPU (`ksoftirqd/N` and its like).
+/// Binds a thread that has not run yet to one CPU for good (`ksoftirqd/N` and its like).
 pub fn pin(task: &Task, cpu: usize) {
+    store(task, pack(&params(task), PINNED));
     task.sched.affinity.store(CpuMask::one(cpu).0, Ordering::SeqCst);
     task.sched.cpu.store(cpu as u32, Ordering::Relaxed);
 }
@@ -179,12 +218,12 @@ pub(crate) fn inherit(child: &Task, parent: &Task) {
     if new.kind == SchedKind::Stop {
         new = Params::nice(0);
     }
-    store(child, pack(&new, false));
+    store(child, pack(&new, 0));
     child.sched.affinity.store(parent.sched.affinity.load(Ordering::Relaxed), Ordering::Relaxed);
 }
 
 /// The settings of a kernel thread.
 pub(crate) fn set_default(task: &Task) {
-    store(task, pack(&Params::nice(0), false));
+    store(task, pack(&Params::nice(0), 0));
     task.sched.affinity.store(u64::MAX, Ordering::Relaxed);
 }

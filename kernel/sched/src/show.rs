@@ -1,20 +1,24 @@
 //! The scheduler's files in /proc and /sys.
 
 use crate::{policy, rq};
+use alloc::format;
+use alloc::vec::Vec;
 use arch::timer;
 use core::fmt::{Result, Write};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 use sched_api::{SchedKind, Stat};
 use task::Task;
 
-/// /sys/kernel/sched/policy: `[cfs] eevdf`.
+/// /sys/kernel/sched/policy: `[cfs] eevdf`, by name.
 pub fn policy(out: &mut dyn Write) -> Result {
     let chosen = policy::current_policy().name;
-    for (index, info) in policy::policies().iter().enumerate() {
+    let mut names: Vec<_> = policy::policies().iter().map(|info| info.name).collect();
+    names.sort_unstable();
+    for (index, name) in names.into_iter().enumerate() {
         let space = if index == 0 { "" } else { " " };
-        match info.name == chosen {
-            true => write!(out, "{space}[{}]", info.name)?,
-            false => write!(out, "{space}{}", info.name)?,
+        match name == chosen {
+            true => write!(out, "{space}[{name}]")?,
+            false => write!(out, "{space}{name}")?,
         }
     }
     writeln!(out)
@@ -33,35 +37,61 @@ pub fn task(out: &mut dyn Write, task: &Task, comm: &str, pid: u32, threads: usi
     writeln!(out, "{comm} ({pid}, #threads: {threads})")?;
     writeln!(out, "{:-<67}", "")?;
     let slot = &task.sched;
-    let load = |counter: &core::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed) as i64;
+    let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as i64;
+    let facts = Facts::of(task);
     line(out, "se.exec_start", Stat::Ns(load(&slot.left_cpu_at_ns)))?;
+    line(out, "se.vruntime", Stat::Ns(facts.vruntime_ns))?;
     line(out, "se.sum_exec_runtime", Stat::Ns(crate::run_ns(task) as i64))?;
-    let mut outcome = Ok(());
-    if !of_policy(task, &mut |name, value| outcome = outcome.and_then(|()| line(out, name, value))) {
-        let carry = rq::carry_of(task);
-        line(out, "se.vruntime", Stat::Ns(carry.vruntime_ns as i64))?;
-        line(out, "se.vlag", Stat::Ns(carry.lag_ns))?;
-    }
-    outcome?;
-    let (voluntary, involuntary) = (load(&slot.switches_voluntary), load(&slot.switches_involuntary));
     line(out, "se.nr_migrations", Stat::Number(load(&slot.migrations)))?;
+    let (voluntary, involuntary) = (load(&slot.switches_voluntary), load(&slot.switches_involuntary));
     line(out, "nr_switches", Stat::Number(voluntary + involuntary))?;
     line(out, "nr_voluntary_switches", Stat::Number(voluntary))?;
     line(out, "nr_involuntary_switches", Stat::Number(involuntary))?;
     let params = crate::params(task);
+    // Linux's scale on 64-bit machines: ten more bits.
+    line(out, "se.load.weight", Stat::Number((params.weight() << 10) as i64))?;
     line(out, "policy", Stat::Number(number_of(params.kind)))?;
     line(out, "prio", Stat::Number(priority(&params)))?;
-    if params.penalty_ns_per_ms != 0 {
-        line(out, "lab.penalty_ns_per_ms", Stat::Number(i64::from(params.penalty_ns_per_ms)))?;
+    for (name, value) in facts.others.into_iter().flatten() {
+        line(out, name, value)?;
     }
-    Ok(())
+    match params.penalty_ns_per_ms {
+        0 => Ok(()),
+        penalty => line(out, "lab.penalty_ns_per_ms", Stat::Number(i64::from(penalty))),
+    }
 }
 
-/// What the policy that has the task on a queue tells about it; false when it is on none.
-fn of_policy(task: &Task, put: &mut dyn FnMut(&'static str, Stat)) -> bool {
-    let Some((_, mut rq)) = rq::lock_of(task) else { return false };
-    rq.queue.stats(timer::now_ns(), rq::slot_of(task), put);
-    true
+/// What the policy that has the task on a queue tells about it, or what it took along when it left one.
+struct Facts {
+    vruntime_ns: i64,
+    others: [Option<(&'static str, Stat)>; 8],
+}
+
+impl Facts {
+    /// Collected under the run queue's lock, hence not printed there: that may allocate.
+    fn of(task: &Task) -> Facts {
+        let carry = rq::carry_of(task);
+        let mut facts = Facts { vruntime_ns: carry.vruntime_ns as i64, others: [None; 8] };
+        match rq::lock_of(task) {
+            Some((_, mut rq)) => {
+                rq.queue.stats(timer::now_ns(), rq::slot_of(task), &mut |name, stat| facts.put(name, stat));
+            }
+            None => facts.put("se.vlag", Stat::Ns(carry.lag_ns)),
+        }
+        facts
+    }
+
+    fn put(&mut self, name: &'static str, stat: Stat) {
+        match (name, stat) {
+            ("se.vruntime", Stat::Ns(ns)) => self.vruntime_ns = ns,
+            ("se.load.weight", _) => {}
+            other => {
+                if let Some(free) = self.others.iter_mut().find(|place| place.is_none()) {
+                    *free = Some(other);
+                }
+            }
+        }
+    }
 }
 
 fn line(out: &mut dyn Write, name: &str, value: Stat) -> Result {
@@ -70,8 +100,7 @@ fn line(out: &mut dyn Write, name: &str, value: Stat) -> Result {
         Stat::Ns(ns) => {
             let sign = if ns < 0 { "-" } else { "" };
             let (ms, rest) = (ns.unsigned_abs() / 1_000_000, ns.unsigned_abs() % 1_000_000);
-            let pad = 14usize.saturating_sub(sign.len());
-            writeln!(out, "{name:<45}:{sign:>0$}{ms:>pad$}.{rest:06}", sign.len())
+            writeln!(out, "{name:<45}:{:>14}.{rest:06}", format!("{sign}{ms}"))
         }
     }
 }

@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use sched_api::{Carry, Class, Dequeue, Enqueue, Params};
 use sched_queue::{Removed, State as Place};
-use task::{NewTask, State, Task, current};
+use task::{NewTask, State, Task, WaitQueue, current};
 
 /// Starts the thread of each online CPU.
 pub(crate) fn start() -> Result<(), mem::OutOfMemory> {
@@ -32,6 +32,20 @@ pub(crate) fn evict(cpu: usize) {
     }
 }
 
+/// As [`evict`], and waits until `task` is gone from there. Process context.
+pub(crate) fn evict_and_wait(task: &Task, cpu: usize) {
+    evict(cpu);
+    let is_there = || task.on_cpu() && task.sched.cpu.load(Ordering::SeqCst) as usize == cpu;
+    let misplaced = || is_there() && !may_run_on(task, cpu);
+    // The task itself is moved while it asks.
+    if !task.is_current() {
+        EVICTED.wait(|| (!misplaced()).then_some(()));
+    }
+}
+
+/// Woken after each eviction.
+static EVICTED: WaitQueue = WaitQueue::new(&"sched_setaffinity");
+
 fn run(cpu: usize) {
     loop {
         current().announce(State::Idle);
@@ -42,6 +56,7 @@ fn run(cpu: usize) {
                     enqueue(&task, Enqueue::Move { carry }, None);
                 }
             }
+            EVICTED.wake_all();
         } else {
             task::schedule();
         }

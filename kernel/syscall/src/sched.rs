@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arch::CpuMask;
 use kcore::{Process, Thread, pid, rlimit, usermem};
-use sched::{Params, SchedKind};
+use sched::{Params, SchedKind, Settings};
 use task::Task;
 
 pub fn sched_yield(_ctx: &mut Ctx) -> Result<usize> {
@@ -18,7 +18,7 @@ pub fn sched_yield(_ctx: &mut Ctx) -> Result<usize> {
 }
 
 /// The thread that `pid` names; 0 is the caller.
-fn thread_of(ctx: &Ctx, pid: i32) -> Result<Arc<Thread>> {
+pub(crate) fn thread_of(ctx: &Ctx, pid: i32) -> Result<Arc<Thread>> {
     match pid {
         0 => Ok(ctx.thread.clone()),
         1.. => pid::find_thread(pid as u32).ok_or(Errno::ESRCH),
@@ -26,12 +26,12 @@ fn thread_of(ctx: &Ctx, pid: i32) -> Result<Arc<Thread>> {
     }
 }
 
-fn task_of(thread: &Thread) -> Result<Arc<Task>> {
+pub(crate) fn task_of(thread: &Thread) -> Result<Arc<Task>> {
     thread.task().ok_or(Errno::ESRCH)
 }
 
 /// Whether the caller may change another's scheduling: the same user, or CAP_SYS_NICE.
-fn check_owner(ctx: &Ctx, thread: &Thread) -> Result<()> {
+pub(crate) fn check_owner(ctx: &Ctx, thread: &Thread) -> Result<()> {
     let (own, other) = (ctx.cred(), thread.cred());
     let same = own.euid == other.euid || own.euid == other.uid;
     if same || ctx.capable(CAP_SYS_NICE) { Ok(()) } else { Err(Errno::EPERM) }
@@ -62,52 +62,81 @@ fn is_real_time(kind: SchedKind) -> bool {
     matches!(kind, SchedKind::Fifo | SchedKind::RoundRobin)
 }
 
-/// Checks and sets new parameters.
-fn change(ctx: &Ctx, thread: &Thread, new: Params) -> Result<usize> {
-    let priority = u32::from(new.rt_priority);
-    if is_real_time(new.kind) != (priority > 0) || priority > 99 {
-        return Err(Errno::EINVAL);
-    }
-    check_owner(ctx, thread)?;
+/// Gives a thread the settings that `wanted` makes of its old ones, if the caller may.
+fn change(ctx: &Ctx, thread: &Thread, wanted: impl Fn(&Settings) -> Result<Settings>) -> Result<usize> {
     let task = task_of(thread)?;
-    let old = sched::params(&task);
-    if !ctx.capable(CAP_SYS_NICE) {
-        check_limits(thread.process(), &old, &new)?;
+    loop {
+        let old = sched::settings(&task);
+        let new = wanted(&old)?;
+        check_sane(&old.params, &new.params)?;
+        check_owner(ctx, thread)?;
+        if !ctx.capable(CAP_SYS_NICE) {
+            check_limits(thread.process(), &old, &new)?;
+        }
+        // Somebody else may have changed them since; then it is another question.
+        if sched::replace_settings(&task, &old, &new) {
+            return Ok(0);
+        }
     }
-    sched::set_params(&task, &new);
-    Ok(0)
 }
 
-/// What RLIMIT_NICE and RLIMIT_RTPRIO allow the unprivileged.
-fn check_limits(process: &Process, old: &Params, new: &Params) -> Result<()> {
-    if is_real_time(new.kind) && u64::from(new.rt_priority) > rlimit::soft(process, RLIMIT_RTPRIO) {
-        return Err(Errno::EPERM);
-    }
-    check_nice(process, old.nice, new.nice).map_err(|_| Errno::EPERM)
+/// EINVAL for a priority that does not fit the policy, and for the threads that stop CPUs.
+fn check_sane(old: &Params, new: &Params) -> Result<()> {
+    let fits = is_real_time(new.kind) == (new.rt_priority > 0) && new.rt_priority <= 99;
+    if fits && old.kind != SchedKind::Stop { Ok(()) } else { Err(Errno::EINVAL) }
+}
+
+/// What the unprivileged may not do, beyond their resource limits (`user_check_sched_setscheduler` in Linux).
+fn check_limits(process: &Process, old: &Settings, new: &Settings) -> Result<()> {
+    let resets = old.reset_on_fork && !new.reset_on_fork;
+    let (old, new) = (&old.params, &new.params);
+    let refused = if is_real_time(new.kind) {
+        let limit = rlimit::soft(process, RLIMIT_RTPRIO);
+        let raises = new.rt_priority > old.rt_priority && u64::from(new.rt_priority) > limit;
+        new.kind != old.kind && limit == 0 || raises
+    } else {
+        check_nice(process, old.nice, new.nice).is_err()
+    };
+    // Leaving SCHED_IDLE counts as a step from nice 20.
+    let leaves_idle = old.kind == SchedKind::Idle && new.kind != SchedKind::Idle;
+    let refused = refused || leaves_idle && !may_be_nice(process, old.nice);
+    if refused || resets { Err(Errno::EPERM) } else { Ok(()) }
+}
+
+/// Whether RLIMIT_NICE lets the process have a nice value by its own choice.
+fn may_be_nice(process: &Process, nice: i8) -> bool {
+    (20 - i64::from(nice)) as u64 <= rlimit::soft(process, RLIMIT_NICE)
 }
 
 fn check_nice(process: &Process, old: i8, new: i8) -> Result<()> {
-    let limit = rlimit::soft(process, RLIMIT_NICE);
-    if new >= old || (20 - i64::from(new)) as u64 <= limit { Ok(()) } else { Err(Errno::EACCES) }
+    if new >= old || may_be_nice(process, new) { Ok(()) } else { Err(Errno::EACCES) }
 }
 
-pub fn sched_setscheduler(ctx: &mut Ctx, pid: i32, policy: u32, param: usize) -> Result<usize> {
-    let priority: u32 = usermem::read(param)?;
+/// The priority in `struct sched_param`. EINVAL, EFAULT.
+fn read_param(pid: i32, param: usize) -> Result<u32> {
+    if param == 0 || pid < 0 {
+        return Err(Errno::EINVAL);
+    }
+    usermem::read(param)
+}
+
+pub fn sched_setscheduler(ctx: &mut Ctx, pid: i32, policy: i32, param: usize) -> Result<usize> {
+    let policy = u32::try_from(policy).map_err(|_| Errno::EINVAL)?;
+    let priority = read_param(pid, param)?;
     let thread = thread_of(ctx, pid)?;
     let kind = kind_of(policy & !SCHED_RESET_ON_FORK)?;
-    let task = task_of(&thread)?;
     let rt_priority = u8::try_from(priority).map_err(|_| Errno::EINVAL)?;
-    change(ctx, &thread, Params { kind, rt_priority, ..sched::params(&task) })?;
-    sched::set_reset_on_fork(&task, policy & SCHED_RESET_ON_FORK != 0);
-    Ok(0)
+    let reset_on_fork = policy & SCHED_RESET_ON_FORK != 0;
+    change(ctx, &thread, |old| {
+        Ok(Settings { params: Params { kind, rt_priority, ..old.params }, reset_on_fork })
+    })
 }
 
 pub fn sched_setparam(ctx: &mut Ctx, pid: i32, param: usize) -> Result<usize> {
-    let priority: u32 = usermem::read(param)?;
+    let priority = read_param(pid, param)?;
     let thread = thread_of(ctx, pid)?;
     let rt_priority = u8::try_from(priority).map_err(|_| Errno::EINVAL)?;
-    let old = sched::params(&*task_of(&thread)?);
-    change(ctx, &thread, Params { rt_priority, ..old })
+    change(ctx, &thread, |old| Ok(Settings { params: Params { rt_priority, ..old.params }, ..*old }))
 }
 
 pub fn sched_getscheduler(ctx: &mut Ctx, pid: i32) -> Result<usize> {
@@ -117,18 +146,19 @@ pub fn sched_getscheduler(ctx: &mut Ctx, pid: i32) -> Result<usize> {
 }
 
 pub fn sched_getparam(ctx: &mut Ctx, pid: i32, param: usize) -> Result<usize> {
+    if param == 0 || pid < 0 {
+        return Err(Errno::EINVAL);
+    }
     let task = task_of(&*thread_of(ctx, pid)?)?;
     usermem::write(param, &u32::from(sched::params(&task).rt_priority)).map(|()| 0)
 }
 
 pub fn sched_get_priority_max(_ctx: &mut Ctx, policy: u32) -> Result<usize> {
-    let kind = if policy == SCHED_DEADLINE { SchedKind::Normal } else { kind_of(policy)? };
-    Ok(if is_real_time(kind) { 99 } else { 0 })
+    Ok(if is_real_time(kind_of(policy)?) { 99 } else { 0 })
 }
 
 pub fn sched_get_priority_min(_ctx: &mut Ctx, policy: u32) -> Result<usize> {
-    let kind = if policy == SCHED_DEADLINE { SchedKind::Normal } else { kind_of(policy)? };
-    Ok(usize::from(is_real_time(kind)))
+    Ok(usize::from(is_real_time(kind_of(policy)?)))
 }
 
 pub fn sched_rr_get_interval(ctx: &mut Ctx, pid: i32, interval: usize) -> Result<usize> {
@@ -137,11 +167,16 @@ pub fn sched_rr_get_interval(ctx: &mut Ctx, pid: i32, interval: usize) -> Result
     usermem::write(interval, &Timespec::from_ns(slice_ns)).map(|()| 0)
 }
 
+/// As [`thread_of`]; the two calls about affinity find nobody by a negative number where others refuse it.
+fn affine_thread(ctx: &Ctx, pid: i32) -> Result<Arc<Thread>> {
+    if pid < 0 { Err(Errno::ESRCH) } else { thread_of(ctx, pid) }
+}
+
 pub fn sched_setaffinity(ctx: &mut Ctx, pid: i32, len: usize, mask: usize) -> Result<usize> {
-    let thread = thread_of(ctx, pid)?;
     let mut bytes = [0; 8];
     let used = len.min(bytes.len());
     usermem::read_bytes(mask, &mut bytes[..used])?;
+    let thread = affine_thread(ctx, pid)?;
     check_owner(ctx, &thread)?;
     sched::set_affinity(&task_of(&thread)?, CpuMask(u64::from_ne_bytes(bytes)))?;
     Ok(0)
@@ -151,59 +186,89 @@ pub fn sched_getaffinity(ctx: &mut Ctx, pid: i32, len: usize, mask: usize) -> Re
     if !len.is_multiple_of(8) || len == 0 {
         return Err(Errno::EINVAL);
     }
-    let task = task_of(&*thread_of(ctx, pid)?)?;
+    let task = task_of(&*affine_thread(ctx, pid)?)?;
     let bits = sched::affinity(&task).0 & CpuMask::first(arch::cpu::count()).0;
     usermem::write(mask, &bits)?;
     Ok(8)
 }
 
-pub fn sched_setattr(ctx: &mut Ctx, pid: i32, attr: usize, flags: u32) -> Result<usize> {
-    if attr == 0 || flags != 0 {
+pub fn sched_setattr(ctx: &mut Ctx, pid: i32, at: usize, flags: u32) -> Result<usize> {
+    if at == 0 || pid < 0 || flags != 0 {
         return Err(Errno::EINVAL);
     }
-    let size: u32 = usermem::read(attr)?;
-    let size = if size == 0 { SCHED_ATTR_SIZE_VER0 } else { size as usize };
-    if !(SCHED_ATTR_SIZE_VER0..=arch::PAGE_SIZE).contains(&size) {
-        return Err(Errno::E2BIG);
-    }
-    let attr: SchedAttr = usermem::read_extensible(attr, size)?;
-    const KNOWN: u64 = SCHED_FLAG_RESET_ON_FORK | SCHED_FLAG_KEEP_POLICY | SCHED_FLAG_KEEP_PARAMS;
-    if attr.flags & !KNOWN != 0 {
-        return Err(Errno::EINVAL);
+    let attr = read_attr(at)?;
+    // Utilisation clamps and what else is not here (a Linux without CONFIG_UCLAMP_TASK answers the same).
+    if attr.flags & SCHED_FLAG_UTIL_CLAMP != 0 {
+        return Err(Errno::EOPNOTSUPP);
     }
     let thread = thread_of(ctx, pid)?;
-    let task = task_of(&thread)?;
-    let old = sched::params(&task);
-    let kind = if attr.flags & SCHED_FLAG_KEEP_POLICY != 0 { old.kind } else { kind_of(attr.policy)? };
-    let new = if attr.flags & SCHED_FLAG_KEEP_PARAMS != 0 {
-        Params { kind, ..old }
-    } else {
-        let rt_priority = u8::try_from(attr.priority).map_err(|_| Errno::EINVAL)?;
-        let nice = if is_real_time(kind) { old.nice } else { attr.nice.clamp(-20, 19) as i8 };
-        Params { kind, rt_priority, nice, slice_ns: attr.runtime, ..old }
+    if attr.flags & SCHED_FLAG_KEEP_POLICY == 0 && attr.policy > i32::MAX as u32
+        || attr.flags & !KNOWN_FLAGS != 0
+    {
+        return Err(Errno::EINVAL);
+    }
+    let reset_on_fork = attr.flags & SCHED_FLAG_RESET_ON_FORK != 0;
+    change(ctx, &thread, |old| Ok(Settings { params: params_of(&attr, &old.params)?, reset_on_fork }))
+}
+
+/// Those for deadline tasks are no use to others and do no harm to them, as in Linux.
+const KNOWN_FLAGS: u64 = SCHED_FLAG_RESET_ON_FORK
+    | SCHED_FLAG_RECLAIM
+    | SCHED_FLAG_DL_OVERRUN
+    | SCHED_FLAG_KEEP_POLICY
+    | SCHED_FLAG_KEEP_PARAMS;
+
+/// `struct sched_attr` of any known or later size. E2BIG, with the right size written back, EFAULT.
+fn read_attr(at: usize) -> Result<SchedAttr> {
+    let size: u32 = usermem::read(at)?;
+    let size = if size == 0 { SCHED_ATTR_SIZE_VER0 } else { size as usize };
+    let attr = match (SCHED_ATTR_SIZE_VER0..=arch::PAGE_SIZE).contains(&size) {
+        true => usermem::read_extensible(at, size),
+        false => Err(Errno::E2BIG),
     };
-    change(ctx, &thread, new)?;
-    sched::set_reset_on_fork(&task, attr.flags & SCHED_FLAG_RESET_ON_FORK != 0);
-    Ok(0)
+    if attr.is_err_and(|errno| errno == Errno::E2BIG) {
+        let _ = usermem::write(at, &(size_of::<SchedAttr>() as u32));
+    }
+    attr
+}
+
+fn params_of(attr: &SchedAttr, old: &Params) -> Result<Params> {
+    let kind = if attr.flags & SCHED_FLAG_KEEP_POLICY != 0 { old.kind } else { kind_of(attr.policy)? };
+    if attr.flags & SCHED_FLAG_KEEP_PARAMS != 0 {
+        return Ok(Params { kind, ..*old });
+    }
+    let rt_priority = u8::try_from(attr.priority).map_err(|_| Errno::EINVAL)?;
+    let fair = match is_real_time(kind) {
+        true => *old,
+        false => Params { nice: attr.nice.clamp(-20, 19) as i8, slice_ns: slice_of(attr.runtime), ..*old },
+    };
+    Ok(Params { kind, rt_priority, ..fair })
+}
+
+/// 0 is the policy's default.
+fn slice_of(runtime: u64) -> u64 {
+    if runtime == 0 { 0 } else { runtime.clamp(sched::SLICE_MIN_NS, sched::SLICE_MAX_NS) }
 }
 
 pub fn sched_getattr(ctx: &mut Ctx, pid: i32, attr: usize, size: u32, flags: u32) -> Result<usize> {
     let size = size as usize;
-    if flags != 0 || !(SCHED_ATTR_SIZE_VER0..=arch::PAGE_SIZE).contains(&size) {
+    if attr == 0 || pid < 0 || flags != 0 || !(SCHED_ATTR_SIZE_VER0..=arch::PAGE_SIZE).contains(&size) {
         return Err(Errno::EINVAL);
     }
     let task = task_of(&*thread_of(ctx, pid)?)?;
-    let params = sched::params(&task);
+    let Settings { params, reset_on_fork } = sched::settings(&task);
     let filled = size.min(size_of::<SchedAttr>());
-    let out = SchedAttr {
+    let mut out = SchedAttr {
         size: filled as u32,
         policy: policy_number(params.kind),
-        flags: if sched::reset_on_fork(&task) { SCHED_FLAG_RESET_ON_FORK } else { 0 },
-        nice: i32::from(params.nice),
+        flags: if reset_on_fork { SCHED_FLAG_RESET_ON_FORK } else { 0 },
         priority: u32::from(params.rt_priority),
-        runtime: params.slice_ns,
         ..SchedAttr::default()
     };
+    if !is_real_time(params.kind) {
+        out.nice = i32::from(params.nice);
+        out.runtime = sched::own_slice_ns(&task).unwrap_or(params.slice_ns);
+    }
     use zerocopy::IntoBytes;
     usermem::write_bytes(attr, &out.as_bytes()[..filled]).map(|()| 0)
 }
@@ -243,22 +308,29 @@ pub fn setpriority(ctx: &mut Ctx, which: i32, who: i32, nice: i32) -> Result<usi
     let nice = nice.clamp(-20, 19) as i8;
     let mut result = Err(Errno::ESRCH);
     for thread in prioritised(ctx, which, who)? {
-        let Some(task) = thread.task() else { continue };
-        let old = sched::params(&task);
-        let allowed = check_owner(ctx, &thread).and_then(|()| {
-            if ctx.capable(CAP_SYS_NICE) { Ok(()) } else { check_nice(thread.process(), old.nice, nice) }
-        });
-        match allowed {
-            Ok(()) => {
-                sched::set_params(&task, &Params { nice, ..old });
-                if result == Err(Errno::ESRCH) {
-                    result = Ok(0);
-                }
-            }
+        match set_nice(ctx, &thread, nice) {
+            Ok(()) if result == Err(Errno::ESRCH) => result = Ok(0),
+            Ok(()) | Err(Errno::ESRCH) => {}
             Err(errno) => result = Err(errno),
         }
     }
     result
+}
+
+/// EPERM for somebody else's thread, EACCES beyond the limit, ESRCH when it has ended.
+fn set_nice(ctx: &Ctx, thread: &Thread, nice: i8) -> Result<()> {
+    let task = task_of(thread)?;
+    check_owner(ctx, thread)?;
+    loop {
+        let old = sched::settings(&task);
+        if !ctx.capable(CAP_SYS_NICE) {
+            check_nice(thread.process(), old.params.nice, nice)?;
+        }
+        let new = Settings { params: Params { nice, ..old.params }, ..old };
+        if sched::replace_settings(&task, &old, &new) {
+            return Ok(());
+        }
+    }
 }
 
 pub fn getcpu(_ctx: &mut Ctx, cpu: usize, node: usize) -> Result<usize> {

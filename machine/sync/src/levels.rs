@@ -44,8 +44,6 @@ levels! {
     FilePosition 18;
     /// A directory's or file's contents (Linux's i_rwsem). Parent before child.
     InodeContents 20;
-    /// The part of a generated file that was made last; held while more is made and copied out.
-    KernelText 24;
     /// Process tree, groups and sessions, when a change must sleep.
     ProcessTree 28;
     /// What an epoll instance watches; held while the watched file is polled.
@@ -59,6 +57,8 @@ levels! {
     FolioIo 44;
     /// A driver's own sleeping lock.
     Driver 48;
+    /// A subsystem's settings that files show and change: the scheduling policy and its knobs.
+    Settings 50;
 
     // ---- spin locks of the Unix objects ----
     /// The tables of all processes, groups and sessions (Linux's tasklist_lock).
@@ -102,13 +102,7 @@ levels! {
 
     // ---- taken by interrupt handlers ----
     /// The handlers of interrupt lines; held while they run.
-    IrqTable 192 irq;
-    /// A hardware queue of a disk: requests on their way to the driver and under way.
-    BlockDispatch 194 irq;
-    /// Requests that wait: software queues, the I/O scheduler, the flush machine.
-    BlockQueue 196 irq;
-    /// A disk's free requests; bios that wait for the completion thread.
-    BlockPool 198 irq;
+    IrqTable 198 irq;
     /// The list of a wait queue.
     WaitQueue 200 irq;
     /// An epoll instance's ready list: filled by wake-up callbacks, under the wait queue's lock.

@@ -51,7 +51,7 @@ const ORDER: &[&[&str]] = &[
         "kernel/vfs",
         "kernel/shmem",
         "kernel/kernfs",
-        "kernel/block",
+        "kernel/schedfs",
         "kernel/kcore",
         "kernel/tty",
     ],
