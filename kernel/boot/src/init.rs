@@ -41,6 +41,7 @@ fn bring_up(info: &'static BootInfo, line: &CommandLine) -> Result<()> {
     devpts::init()?;
     sysfs::init()?;
     schedfs::init();
+    kcore::park::init();
     if let Some(console) = uart16550::init() {
         tty::set_console(console);
     }

@@ -49,16 +49,10 @@ pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<Arc<Tas
     Ok(task)
 }
 
-/// The credentials of kernel threads.
-pub(crate) fn root_cred() -> Arc<Cred> {
+fn register(task: &Arc<Task>, number: Pid, parent: Pid) -> Result<()> {
     if ROOT.get().is_none() {
-        // Two may both make them; the first set stays.
         let _ = ROOT.set(Cred::root());
     }
-    ROOT.get_expect().clone()
-}
-
-fn register(task: &Arc<Task>, number: Pid, parent: Pid) -> Result<()> {
     let process = Process::new(NewProcess {
         pid: number,
         is_kernel: true,
@@ -72,7 +66,7 @@ fn register(task: &Arc<Task>, number: Pid, parent: Pid) -> Result<()> {
     let thread = Thread::new(NewThread {
         tid: number,
         process: process.clone(),
-        cred: root_cred(),
+        cred: ROOT.get_expect().clone(),
         files: None,
         fs: None,
         blocked: SigSet::ALL,

@@ -4,7 +4,6 @@ use crate::Pid;
 use crate::futex::FutexWaiter;
 use crate::process::Process;
 use crate::signal::{Pending, SigSet};
-use crate::usage::Io;
 use abi::signal::{SIGKILL, SIGSTOP};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -13,7 +12,7 @@ use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use sync::SpinLock;
 use sync::levels::{Leaf, ThreadSignals};
-use task::{State, Task};
+use task::{State, Task, WaitQueue};
 use vfs::{Cred, FileTable, FsContext};
 
 /// Bits of [`Thread::work`]: why the thread must look around before it goes back to user mode.
@@ -30,8 +29,10 @@ pub mod work {
     pub const TRACE: u32 = 16;
     /// A CPU-time limit or timer of the process is to be looked at.
     pub const CPU_TIMER: u32 = 32;
+    /// Stand parked until the bit is cleared (see [`crate::park`]).
+    pub const PARK: u32 = 64;
     /// Why an interruptible sleep ends, besides signals.
-    pub const INTERRUPTS: u32 = STOP | EXIT;
+    pub const INTERRUPTS: u32 = STOP | EXIT | PARK;
 }
 
 /// Bytes of a thread's name, the terminating zero included (TASK_COMM_LEN).
@@ -56,6 +57,9 @@ pub struct Thread {
     pub(crate) waiting_for: AtomicU64,
     /// Sleeps for a stop of the process. Written under the process's signal lock.
     pub(crate) stopped: AtomicBool,
+    /// Stands parked, on `parking`. Written by the thread itself.
+    pub(crate) parked: AtomicBool,
+    pub(crate) parking: WaitQueue,
     /// Past the point where it takes signals. Written under the process's signal lock.
     pub(crate) exiting: AtomicBool,
 
@@ -73,16 +77,6 @@ pub struct Thread {
     // Counted by the thread itself.
     pub minor_faults: AtomicU64,
     pub major_faults: AtomicU64,
-    pub(crate) io: IoCounters,
-}
-
-/// Bytes and calls of reading and writing (/proc/PID/io). Counted by the thread itself.
-#[derive(Default)]
-pub(crate) struct IoCounters {
-    read_bytes: AtomicU64,
-    written_bytes: AtomicU64,
-    reads: AtomicU64,
-    writes: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -115,6 +109,8 @@ impl Thread {
             pending: SpinLock::new(Pending::new()),
             waiting_for: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
+            parked: AtomicBool::new(false),
+            parking: WaitQueue::new(&"lab_park"),
             exiting: AtomicBool::new(false),
             shown: SpinLock::new(Shown { cred: new.cred, files: new.files, fs: new.fs }),
             comm: SpinLock::new(new.comm),
@@ -125,7 +121,6 @@ impl Thread {
             futex: FutexWaiter::new(),
             minor_faults: AtomicU64::new(0),
             major_faults: AtomicU64::new(0),
-            io: IoCounters::default(),
         })
     }
 
@@ -343,40 +338,10 @@ impl Thread {
         self.call.store(number, Relaxed);
     }
 
-    /// A call of the read(2) family ended. By the thread itself.
-    #[inline]
-    pub fn count_read(&self, result: &crate::Result<usize>) {
-        bump(&self.io.reads, 1);
-        bump(&self.io.read_bytes, *result.as_ref().unwrap_or(&0) as u64);
-    }
-
-    /// A call of the write(2) family ended. By the thread itself.
-    #[inline]
-    pub fn count_write(&self, result: &crate::Result<usize>) {
-        bump(&self.io.writes, 1);
-        bump(&self.io.written_bytes, *result.as_ref().unwrap_or(&0) as u64);
-    }
-
-    /// What it has read and written.
-    pub(crate) fn io(&self) -> Io {
-        Io {
-            read_bytes: self.io.read_bytes.load(Relaxed),
-            written_bytes: self.io.written_bytes.load(Relaxed),
-            reads: self.io.reads.load(Relaxed),
-            writes: self.io.writes.load(Relaxed),
-        }
-    }
-
     /// Nanoseconds it ran in all.
     pub fn run_ns(&self) -> u64 {
         self.task().map_or(0, |t| sched::run_ns(&t))
     }
-}
-
-/// Only the thread itself counts: no read-modify-write is needed.
-#[inline]
-fn bump(counter: &AtomicU64, by: u64) {
-    counter.store(counter.load(Relaxed).wrapping_add(by), Relaxed);
 }
 
 /// The name in the form that is stored: cut and zero-filled.

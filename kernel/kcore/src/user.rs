@@ -35,8 +35,8 @@ pub struct Calls {
     pub plain: &'static [Call],
     /// Used by threads of processes whose trace switch is on: tracing costs nothing while it is off.
     pub traced: &'static [Call],
-    /// For numbers beyond the table.
-    pub unimplemented: Call,
+    /// For numbers beyond the table, traced or not: the lab's calls, and what does not exist.
+    pub beyond: Call,
 }
 
 static CALLS: Once<Calls> = Once::new();
@@ -80,7 +80,7 @@ fn live(ctx: &mut Ctx) -> i32 {
             Trap::Syscall => {
                 let number = ctx.user.syscall_nr();
                 ctx.thread.set_call(number);
-                let call = table.get(number).copied().unwrap_or(calls.unimplemented);
+                let call = table.get(number).copied().unwrap_or(calls.beyond);
                 let value = call(ctx);
                 ctx.user.set_return(value);
                 if is_restart_code(value) {

@@ -186,6 +186,13 @@ calls! {
     315 275 sched_getattr => sched::sched_getattr(pid, attr, size, flags);
     309 168 getcpu => sched::getcpu(cpu, node);
 
+    // ---- the lab: the same numbers on every architecture, not in Linux ----
+    1024 1024 lab_penalize => lab::penalize(tid, ns_per_ms);
+    1025 1025 lab_penalty => lab::penalty(tid);
+    1026 1026 lab_park => lab::park(tid);
+    1027 1027 lab_unpark => lab::unpark(tid);
+    1028 1028 lab_parked => lab::parked(tids, count);
+
     // ---- futexes ----
     202 98 futex => futex::futex(address, op, value, timeout, address2, value3);
     273 99 set_robust_list => futex::set_robust_list(head, len);
@@ -338,12 +345,15 @@ calls! {
     441 441 epoll_pwait2 => poll::epoll_pwait2(epfd, events, max, timeout, mask, sigsetsize);
 }
 
-/// One past the highest number of the table.
+/// The first number of the lab's calls, which are not in Linux (`user/lab/README.md`).
+const LAB: usize = 1024;
+
+/// One past the highest number of the table, the lab's apart.
 const SIZE: usize = {
     let mut size = 0;
     let mut i = 0;
     while i < LINES.len() {
-        if LINES[i].number != NONE && LINES[i].number >= size {
+        if LINES[i].number < LAB && LINES[i].number >= size {
             size = LINES[i].number + 1;
         }
         i += 1;
@@ -356,7 +366,7 @@ pub static CALLS: [Call; SIZE] = {
     let mut table: [Call; SIZE] = [crate::enosys::unimplemented; SIZE];
     let mut i = 0;
     while i < LINES.len() {
-        if LINES[i].number != NONE {
+        if LINES[i].number < LAB {
             table[LINES[i].number] = LINES[i].call;
         }
         i += 1;
@@ -364,11 +374,27 @@ pub static CALLS: [Call; SIZE] = {
     table
 };
 
+/// What numbers beyond the table lead to: the lab's calls by a search, since they are few and far away, and an
+/// array that reaches them would be empty for the most part.
+pub fn beyond(ctx: &mut Ctx) -> isize {
+    if ctx.process.is_traced() { trace::traced(ctx) } else { call(ctx) }
+}
+
+/// Makes the call that `ctx` asks for, untraced.
+pub fn call(ctx: &mut Ctx) -> isize {
+    let number = ctx.user.syscall_nr();
+    let call = match CALLS.get(number) {
+        Some(call) => Some(*call),
+        None => line(number).map(|line| line.call),
+    };
+    call.unwrap_or(crate::enosys::unimplemented)(ctx)
+}
+
 /// What traced threads use instead.
 pub static TRACED_CALLS: [Call; SIZE] = [trace::traced; SIZE];
 
 fn line(number: usize) -> Option<&'static Line> {
-    LINES.iter().find(|line| line.number == number)
+    LINES.iter().find(|line| line.number == number && number != NONE)
 }
 
 /// The name of a call by its number, implemented or not.

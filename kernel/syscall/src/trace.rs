@@ -8,10 +8,7 @@ use kcore::Ctx;
 pub fn traced(ctx: &mut Ctx) -> isize {
     let number = ctx.user.syscall_nr();
     let args = ctx.user.syscall_args();
-    let value = match table::CALLS.get(number) {
-        Some(call) => call(ctx),
-        None => crate::enosys::unimplemented(ctx),
-    };
+    let value = table::call(ctx);
     let name = table::name(number);
     let args = Args(&args[..table::arguments(number).map_or(6, <[_]>::len)]);
     klog::pr_info!("[{}] {name}({args}) = {}", ctx.thread.tid(), Value(value));

@@ -26,7 +26,7 @@ use bitflags::bitflags;
 use core::any::Any;
 use core::fmt;
 use core::ops::Deref;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use sync::levels::{FilePosition, OpenFile};
 use sync::{Once, SpinLock};
 use task::{Mutex, WaitMode, WaitQueue};
@@ -201,9 +201,7 @@ pub struct File {
     traits: FileTraits,
     /// O_* status flags (fcntl F_GETFL).
     flags: AtomicU32,
-    /// Written with `position_lock` held; /proc looks at it without.
-    position: AtomicU64,
-    position_lock: Mutex<(), FilePosition>,
+    position: Mutex<u64, FilePosition>,
     extra: Once<Box<Extra>>,
 }
 
@@ -232,8 +230,7 @@ impl File {
             mode: mode | more,
             traits,
             flags: AtomicU32::new(flags & !OPEN_ONLY),
-            position: AtomicU64::new(0),
-            position_lock: Mutex::new(()),
+            position: Mutex::new(0),
             extra: Once::new(),
         })
     }
@@ -324,7 +321,8 @@ impl File {
         if self.traits.intersects(FileTraits::STREAM.union(FileTraits::NO_POSITION)) {
             return self.read_here(&mut 0, buf);
         }
-        self.with_position(|position| self.read_here(position, buf))
+        let mut position = self.position.lock();
+        self.read_here(&mut position, buf)
     }
 
     /// pread(2).
@@ -354,7 +352,8 @@ impl File {
         if self.traits.intersects(FileTraits::STREAM.union(FileTraits::NO_POSITION)) {
             return self.write_here(&mut 0, buf);
         }
-        self.with_position(|position| self.write_here(position, buf))
+        let mut position = self.position.lock();
+        self.write_here(&mut position, buf)
     }
 
     /// pwrite(2). With O_APPEND it appends, as on Linux (pwrite(2), BUGS).
@@ -427,22 +426,18 @@ impl File {
         if self.traits.contains(FileTraits::NO_POSITION) {
             return Ok(0);
         }
-        self.with_position(|position| self.ops.seek(self, position, offset, whence))
+        let mut position = self.position.lock();
+        self.ops.seek(self, &mut position, offset, whence)
     }
 
-    /// The position as it is at the moment.
+    /// The position, for /proc/PID/fdinfo and sendfile.
     pub fn position(&self) -> u64 {
-        self.position.load(Relaxed)
+        *self.position.lock()
     }
 
     /// Runs `action` with the position locked.
-    #[inline]
     pub fn with_position<R>(&self, action: impl FnOnce(&mut u64) -> R) -> R {
-        let _locked = self.position_lock.lock();
-        let mut position = self.position.load(Relaxed);
-        let result = action(&mut position);
-        self.position.store(position, Relaxed);
-        result
+        action(&mut self.position.lock())
     }
 
     /// getdents64(2): fills the sink from the position on.
@@ -451,15 +446,14 @@ impl File {
         if !inode.is_dir() {
             return Err(Errno::ENOTDIR);
         }
-        self.with_position(|position| {
-            let _contents = inode.contents.read();
-            if inode.nlink() == 0 {
-                return Err(Errno::ENOENT);
-            }
-            let result = self.ops.iterate(self, position, sink);
-            inode.accessed(self);
-            result
-        })
+        let mut position = self.position.lock();
+        let _contents = inode.contents.read();
+        if inode.nlink() == 0 {
+            return Err(Errno::ENOENT);
+        }
+        let result = self.ops.iterate(self, &mut position, sink);
+        inode.accessed(self);
+        result
     }
 
     /// What is ready, as poll(2) tells it.

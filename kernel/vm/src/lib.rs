@@ -46,7 +46,6 @@ mod pages;
 mod protect;
 mod remap;
 mod remote;
-mod report;
 mod show;
 mod space;
 pub mod stats;
@@ -61,7 +60,6 @@ pub use limits::{Limits, Unlimited};
 pub use map::MapRequest;
 pub use mapping::{CacheKind, Mapping, MappingOps, MemoryOps};
 pub use remap::RemapRequest;
-pub use report::{write_meminfo, write_vmstat};
 pub use space::{AddressSpace, ProgramInfo, Usage};
 
 /// Bytes in a page, as the type that addresses have in this crate.

@@ -24,6 +24,7 @@ mod errno;
 pub mod fs;
 mod heap;
 pub mod io;
+pub mod lab;
 pub mod mm;
 pub mod process;
 pub mod signal;

@@ -3,7 +3,7 @@
 use super::{Action, DEFAULT_IGNORED, DEFAULT_STOPS, SYNCHRONOUS, SigInfo, SigSet, stop};
 use crate::process::Process;
 use crate::thread::{Thread, work};
-use crate::{Ctx, Result, jobs, timers};
+use crate::{Ctx, Result, jobs, park, timers};
 use abi::Errno;
 use abi::process::NR_RESTART_SYSCALL;
 use abi::signal::{
@@ -29,6 +29,10 @@ pub(crate) fn deliver(ctx: &mut Ctx, mut call: Option<(usize, Errno)>) -> Outcom
     loop {
         if ctx.thread.work() & work::EXIT != 0 {
             return Outcome::Exit(exit_status(ctx));
+        }
+        if ctx.thread.work() & work::PARK != 0 {
+            park::stand(ctx.thread);
+            continue;
         }
         if ctx.thread.work() & work::STOP != 0 {
             stop::take_part(ctx.thread);
