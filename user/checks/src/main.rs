@@ -15,6 +15,8 @@ mod events;
 mod exec;
 mod files;
 mod futexes;
+mod hogs;
+mod lab;
 mod locks;
 mod memory;
 mod names;
@@ -92,6 +94,7 @@ const GROUPS: &[(&str, &[Check])] = &[
     ("futexes", futexes::CHECKS),
     ("times", times::CHECKS),
     ("scheduling", scheduling::CHECKS),
+    ("lab", lab::CHECKS),
     ("terminals", terminals::CHECKS),
     ("procfs", procfs::CHECKS),
 ];
