@@ -1,7 +1,7 @@
 //! One area of an address space: what it permits and where its pages come from.
 
 use crate::file::VmFile;
-use crate::mapping::Mapping;
+use crate::mapping::{Mapper, Mapping};
 use crate::{PAGE_SHIFT, STACK_GUARD_GAP};
 use abi::mm::Prot;
 use alloc::sync::Arc;
@@ -87,22 +87,25 @@ pub struct FileBacking {
     pub file: Arc<dyn VmFile>,
     pub mapping: Arc<Mapping>,
     slot: usize,
+    /// The address of page 0 of the file, wrapping.
+    origin: u64,
     writable: bool,
 }
 
 impl FileBacking {
-    /// Registers `space` as one that maps the file; `writable` for shared mappings that may be written.
+    /// Registers a space as one that maps the file; `writable` for shared mappings that may be written.
     pub(crate) fn new(
         file: Arc<dyn VmFile>,
         mapping: Arc<Mapping>,
-        space: alloc::sync::Weak<crate::AddressSpace>,
+        mapper: Mapper,
         writable: bool,
     ) -> abi::errno::Result<Arc<FileBacking>> {
         if writable {
             mapping.begin_writable()?;
         }
-        match mapping.register(space) {
-            Ok(slot) => Ok(Arc::new(FileBacking { file, mapping, slot, writable })),
+        let origin = mapper.origin;
+        match mapping.register(mapper) {
+            Ok(slot) => Ok(Arc::new(FileBacking { file, mapping, slot, origin, writable })),
             Err(error) => {
                 if writable {
                     mapping.end_writable();
@@ -117,7 +120,18 @@ impl FileBacking {
         &self,
         space: alloc::sync::Weak<crate::AddressSpace>,
     ) -> abi::errno::Result<Arc<FileBacking>> {
-        FileBacking::new(self.file.clone(), self.mapping.clone(), space, self.writable)
+        let mapper = Mapper { space, origin: self.origin };
+        FileBacking::new(self.file.clone(), self.mapping.clone(), mapper, self.writable)
+    }
+
+    /// The same file for another place in the same space: `shift` bytes higher, wrapping.
+    pub(crate) fn moved(
+        &self,
+        space: alloc::sync::Weak<crate::AddressSpace>,
+        shift: u64,
+    ) -> abi::errno::Result<Arc<FileBacking>> {
+        let mapper = Mapper { space, origin: self.origin.wrapping_add(shift) };
+        FileBacking::new(self.file.clone(), self.mapping.clone(), mapper, self.writable)
     }
 }
 

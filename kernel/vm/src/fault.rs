@@ -185,15 +185,15 @@ impl AddressSpace {
     fn fault_file(&self, vma: &Vma<Area>, file: &FileBacking, va: u64, access: Access) -> Result<Fault> {
         if access == Access::Write {
             if vma.data.is_shared() {
-                return self.fault_file_shared_write(vma, &file.mapping, va);
+                return self.fault_file_shared_write(vma, file, va);
             }
-            return self.fault_file_private_write(vma, &file.mapping, va);
+            return self.fault_file_private_write(vma, file, va);
         }
         if self.map_around(vma, &file.mapping, va)? {
             return Ok(Fault::Minor);
         }
         let flags = self.read_flags(&vma.data, &file.mapping);
-        self.map_cached(vma, &file.mapping, va, flags).map(|(_, class)| class)
+        self.map_cached(vma, file, va, flags).map(|(_, class)| class)
     }
 
     /// The rights of a file page that was read: writable only where a first write need not be noticed.
@@ -233,11 +233,12 @@ impl AddressSpace {
     fn map_cached(
         &self,
         vma: &Vma<Area>,
-        mapping: &Mapping,
+        file: &FileBacking,
         va: u64,
         flags: PteFlags,
     ) -> Result<(Folio, Fault)> {
-        let index = page_index(vma, va);
+        let (mapping, index) = (&file.mapping, page_index(vma, va));
+        fault_ahead(vma, file, index);
         let mut class = Fault::Minor;
         loop {
             let generation = mapping.generation();
@@ -260,14 +261,51 @@ impl AddressSpace {
         }
     }
 
-    fn fault_file_shared_write(&self, vma: &Vma<Area>, mapping: &Mapping, va: u64) -> Result<Fault> {
-        let (folio, class) = self.map_cached(vma, mapping, va, vma.data.pte | WRITTEN)?;
-        mapping.note_dirty(&folio);
+    fn fault_file_shared_write(&self, vma: &Vma<Area>, file: &FileBacking, va: u64) -> Result<Fault> {
+        let (mapping, index) = (&file.mapping, page_index(vma, va));
+        if mapping.is_memory() {
+            let (folio, class) = self.map_cached(vma, file, va, vma.data.pte | WRITTEN)?;
+            mapping.note_dirty(index, &folio);
+            return Ok(class);
+        }
+        // Read-only first: the file system may have to sleep before the store, and the page may go meanwhile.
+        let (_, class) =
+            self.map_cached(vma, file, va, vma.data.pte.difference(PteFlags::WRITE) | TOUCHED)?;
         Ok(class)
     }
 
+    /// The first store to a page of a shared mapping since it was clean. Losing the page meanwhile is
+    /// success: the access faults again.
+    fn make_shared_writable(
+        &self,
+        vma: &Vma<Area>,
+        mapping: &Mapping,
+        va: u64,
+        seen: PageEntry,
+        folio: &Folio,
+    ) -> Result<Fault> {
+        let index = page_index(vma, va);
+        mapping.prepare_mapped(index, folio).map_err(|error| match error {
+            Errno::ENOMEM => FaultError::Oom,
+            _ => FaultError::BusErr,
+        })?;
+        let mut table = self.table.lock();
+        match table.get(va as usize) {
+            Entry::Page(now) if now.phys == seen.phys => {
+                table.set_flags(va as usize, now.flags | PteFlags::WRITE | WRITTEN);
+            }
+            _ => return Ok(Fault::Minor),
+        }
+        drop(table);
+        // After the entry is writable: write-back clears the flag first and protects the entry then.
+        mapping.note_dirty(index, folio);
+        Ok(Fault::Minor)
+    }
+
     /// A private copy of a file page that was not mapped.
-    fn fault_file_private_write(&self, vma: &Vma<Area>, mapping: &Mapping, va: u64) -> Result<Fault> {
+    fn fault_file_private_write(&self, vma: &Vma<Area>, file: &FileBacking, va: u64) -> Result<Fault> {
+        let mapping = &file.mapping;
+        fault_ahead(vma, file, page_index(vma, va));
         let mut class = Fault::Minor;
         loop {
             let generation = mapping.generation();
@@ -306,12 +344,16 @@ impl AddressSpace {
             return self.replace_zero_page(&vma.data, va, page);
         };
         if vma.data.is_shared() {
-            table.set_flags(va as usize, page.flags | PteFlags::WRITE | WRITTEN);
-            drop(table);
-            if let Backing::File(file) = &vma.data.backing {
-                file.mapping.note_dirty(&folio);
-            }
-            return Ok(Fault::Minor);
+            return match &vma.data.backing {
+                Backing::File(file) => {
+                    drop(table);
+                    self.make_shared_writable(vma, &file.mapping, va, page, &folio)
+                }
+                _ => {
+                    table.set_flags(va as usize, page.flags | PteFlags::WRITE | WRITTEN);
+                    Ok(Fault::Minor)
+                }
+            };
         }
         // Two references: the entry's and the one in our hand. Nobody else can see the page.
         if page.flags.contains(PteFlags::SOFT) && folio.refs() == 2 {
@@ -430,6 +472,27 @@ fn allows(flags: VmFlags, access: Access) -> bool {
 fn touch(mut table: TableGuard<'_>, va: u64, page: PageEntry, access: Access) {
     let wanted = page.flags | if access == Access::Write { WRITTEN } else { TOUCHED };
     table.set_flags(va as usize, wanted);
+}
+
+/// A fault on a page that may be absent: starts to read it and those around it, as the file's read-ahead
+/// state and the area's advice say.
+fn fault_ahead(vma: &Vma<Area>, file: &FileBacking, index: u64) {
+    let mapping = &file.mapping;
+    if mapping.is_memory() || vma.data.flags.contains(VmFlags::RAND_READ) {
+        return;
+    }
+    let Some(ahead) = file.file.readahead() else { return };
+    match mapping.find_any(index) {
+        Some(folio) if folio.take_readahead() => mapping.run_ahead(ahead, index, 1),
+        Some(_) => {}
+        None => {
+            let sequential = vma.data.flags.contains(VmFlags::SEQ_READ);
+            if let Some(plan) = ahead.plan_fault(mapping, index, sequential) {
+                mapping.start_reads(plan.start..plan.end(), plan.mark);
+            }
+        }
+    }
+    ahead.used(index);
 }
 
 /// The page number in the file of `va`.

@@ -1,6 +1,7 @@
 //! What an open file shows to mmap.
 
 use crate::mapping::Mapping;
+use crate::readahead::Readahead;
 use abi::{Errno, errno::Result};
 use alloc::sync::Arc;
 use core::any::Any;
@@ -48,6 +49,11 @@ pub trait VmFile: Send + Sync {
     /// fsync of the bytes `start..end`, for msync(MS_SYNC). Called without locks; may sleep.
     fn sync_range(&self, _start: u64, _end: u64) -> Result<()> {
         Ok(())
+    }
+
+    /// The open file's read-ahead state; `None`: faults read single pages.
+    fn readahead(&self) -> Option<&Readahead> {
+        None
     }
 
     /// Frees the bytes `start..start + len` (fallocate's punch hole), for madvise(MADV_REMOVE). Called

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`AddressSpace`] | what threads of a process share (Linux's mm): the calls of mmap(2) and its family, [`AddressSpace::handle_fault`], [`AddressSpace::fork`], remote access, the text of `/proc/PID/maps` and its kin |
 //! | [`Mapping`] | the cached pages of one file or memory object (Linux's address_space), with [`MappingOps`] as its way to the backing store |
+//! | [`writeback`], [`BackingDevice`] | flusher threads, sync, how much may be dirty |
 //! | [`VmFile`] | what an open file shows to `mmap`; the layer above implements it |
 //! | [`Limits`] | resource limits and privileges of the caller; the layer above implements it |
 //! | [`Layout`] | where stack, heap, libraries and position-independent programs go, randomised |
@@ -33,6 +34,7 @@ mod account;
 mod advise;
 mod area;
 mod brk;
+mod errseq;
 mod fault;
 mod file;
 mod fork;
@@ -44,6 +46,7 @@ mod map;
 mod mapping;
 mod pages;
 mod protect;
+mod readahead;
 mod remap;
 mod remote;
 mod show;
@@ -51,16 +54,23 @@ mod space;
 pub mod stats;
 mod table;
 mod unmap;
+pub mod writeback;
 
 pub use area::{Area, AreaKind, VmFlags};
+pub use errseq::{ErrSeen, ErrSeq};
 pub use fault::{Fault, FaultError};
 pub use file::{MapSource, VmFile};
 pub use layout::{Layout, LayoutInput};
 pub use limits::{Limits, Unlimited};
 pub use map::MapRequest;
-pub use mapping::{CacheKind, Mapping, MappingOps, MemoryOps};
+pub use mapping::{
+    CacheKind, FolioRead, FolioWrite, Mapping, MappingOps, MemoryOps, ReadRun, SyncMode, WritePass, WriteRun,
+    WriteWhy,
+};
+pub use readahead::Readahead;
 pub use remap::RemapRequest;
 pub use space::{AddressSpace, ProgramInfo, Usage};
+pub use writeback::BackingDevice;
 
 /// Bytes in a page, as the type that addresses have in this crate.
 pub(crate) const PAGE: u64 = arch::PAGE_SIZE as u64;

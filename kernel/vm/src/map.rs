@@ -4,7 +4,7 @@ use crate::area::{Area, Backing, FileBacking, Special, VmFlags};
 use crate::fault::Populate;
 use crate::file::{MapSource, VmFile};
 use crate::limits::Limits;
-use crate::mapping::{CacheKind, Mapping, MemoryOps};
+use crate::mapping::{CacheKind, Mapper, Mapping, MemoryOps};
 use crate::space::{AddressSpace, Areas};
 use crate::{
     MAX_MAP_COUNT, MMAP_MIN_ADDR, PAGE, PAGE_SHIFT, STACK_GUARD_GAP, is_page_aligned, page_down, page_up,
@@ -120,7 +120,9 @@ impl AddressSpace {
             None => Backing::Anonymous,
             Some((file, mapping)) => {
                 let writable = plan.flags.contains(VmFlags::SHARED | VmFlags::MAYWRITE);
-                Backing::File(FileBacking::new(file, mapping, self.this.clone(), writable)?)
+                let origin = range.start.wrapping_sub(plan.page_offset << PAGE_SHIFT);
+                let mapper = Mapper { space: self.this.clone(), origin };
+                Backing::File(FileBacking::new(file, mapping, mapper, writable)?)
             }
         };
         let committed = if plan.flags.is_accountable() { pages } else { 0 };

@@ -1,23 +1,39 @@
 //! The folios of one mapping by page number.
 
-use alloc::vec::Vec;
 use core::ops::Range;
 use mem::{Folio, OutOfMemory};
-use xarray::{InsertError, XArray};
+use xarray::{InsertError, Mark, XArray};
 
-/// The tree of folios, and the numbers of the pages that somebody is reading in right now.
-///
-/// Only filled folios are in the tree, so whoever finds one may use it without waiting; a reader that
-/// fills one announces the number in `filling`, where others see it and wait. Linux keeps a locked,
-/// not yet filled folio in the tree instead, and every lookup has to ask.
+/// What is marked in the tree. A folio's own flags change without the tree's lock; the marks find them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tag {
+    /// Differs from the backing store; counted as dirty exactly while it is marked.
+    Dirty,
+    /// Was on its way to the backing store when it was marked; may have arrived since.
+    Writeback,
+    /// Was dirty when a sync began: what comes later is not its business.
+    ToWrite,
+}
+
+impl Tag {
+    fn mark(self) -> Mark {
+        match self {
+            Tag::Dirty => Mark::Zero,
+            Tag::Writeback => Mark::One,
+            Tag::ToWrite => Mark::Two,
+        }
+    }
+}
+
+/// The tree of folios. Those of backed mappings may still be locked and not up to date: a read is on its
+/// way, and whoever needs the bytes waits for it.
 pub(crate) struct Pages {
     folios: XArray<Folio>,
-    filling: Vec<u64>,
 }
 
 impl Pages {
     pub const fn new() -> Pages {
-        Pages { folios: XArray::new(), filling: Vec::new() }
+        Pages { folios: XArray::new() }
     }
 
     #[inline]
@@ -44,26 +60,29 @@ impl Pages {
         last.into_iter().flat_map(move |last| self.folios.range(range.start, last))
     }
 
-    /// Takes the first folio of a range out.
-    pub fn take_first(&mut self, range: Range<u64>) -> Option<(u64, Folio)> {
-        let index = self.folios.next(range.start)?.0;
-        if index >= range.end {
-            return None;
-        }
-        self.folios.remove(index).map(|folio| (index, folio))
+    /// The first folio of a range.
+    pub fn first(&self, range: Range<u64>) -> Option<(u64, &Folio)> {
+        self.folios.next(range.start).filter(|(index, _)| *index < range.end)
     }
 
-    pub fn is_filling(&self, index: u64) -> bool {
-        self.filling.contains(&index)
+    pub fn remove(&mut self, index: u64) -> Option<Folio> {
+        self.folios.remove(index)
     }
 
-    pub fn begin_filling(&mut self, index: u64) -> Result<(), OutOfMemory> {
-        self.filling.try_reserve(1).map_err(|_| OutOfMemory)?;
-        self.filling.push(index);
-        Ok(())
+    /// The first folio of a range with the tag.
+    pub fn first_tagged(&self, range: Range<u64>, tag: Tag) -> Option<(u64, &Folio)> {
+        self.folios.next_marked(range.start, tag.mark()).filter(|(index, _)| *index < range.end)
     }
 
-    pub fn end_filling(&mut self, index: u64) {
-        self.filling.retain(|&other| other != index);
+    pub fn any_tagged(&self, tag: Tag) -> bool {
+        self.folios.any_marked(tag.mark())
+    }
+
+    pub fn has_tag(&self, index: u64, tag: Tag) -> bool {
+        self.any_tagged(tag) && self.folios.has_mark(index, tag.mark())
+    }
+
+    pub fn set_tag(&mut self, index: u64, tag: Tag, on: bool) {
+        self.folios.set_mark(index, tag.mark(), on);
     }
 }

@@ -19,6 +19,7 @@ use abi::errno::Result;
 use abi::mm::{MapFlags, RemapFlags};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use arch::paging::PteFlags;
 use core::ops::Range;
 use mem::{OutOfMemory, UserTable};
 
@@ -189,6 +190,16 @@ impl AddressSpace {
         let mut area = vma.data.duplicate();
         if !matches!(area.backing, Backing::Anonymous) {
             area.page_offset += (from.start - vma.start) >> PAGE_SHIFT;
+        }
+        if let Backing::File(file) = &area.backing {
+            let shared = area.is_shared() && !file.mapping.is_memory();
+            if shared {
+                // Write-back looks for entries at both places, one after the other, and could miss one that
+                // moves in between: none of them is writable meanwhile.
+                let clean = PteFlags::WRITE | PteFlags::DIRTY;
+                table::protect(&self.table, from.clone(), |flags| flags.difference(clean));
+            }
+            area.backing = Backing::File(file.moved(self.this.clone(), to.start.wrapping_sub(from.start))?);
         }
         let (flags, kind) = (area.flags, AddressSpace::resident_kind(&area));
         let pages = (to.end - to.start) >> PAGE_SHIFT;

@@ -3,6 +3,7 @@
 //! One atomic word each: they change when a page enters or leaves the page cache or when an area comes
 //! or goes, not on an anonymous fault, whose pages the frame allocator counts per CPU.
 
+use crate::PAGE;
 use abi::{Errno, errno::Result};
 use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -12,6 +13,10 @@ static FILE_PAGES: AtomicI64 = AtomicI64::new(0);
 static SHMEM_PAGES: AtomicI64 = AtomicI64::new(0);
 /// Pages that programs were promised (Committed_AS).
 static COMMITTED: AtomicI64 = AtomicI64::new(0);
+/// Pages of backed files that differ from their device, not counting those on their way to it.
+static DIRTY_PAGES: AtomicI64 = AtomicI64::new(0);
+/// Pages on their way to a device.
+static WRITEBACK_PAGES: AtomicI64 = AtomicI64::new(0);
 static OVERCOMMIT: AtomicU32 = AtomicU32::new(0);
 static OVERCOMMIT_RATIO: AtomicU32 = AtomicU32::new(50);
 static FAULTS_MINOR: AtomicU64 = AtomicU64::new(0);
@@ -57,6 +62,103 @@ pub(crate) fn count_major() {
 /// Adds the minor faults of a process that ends, or of a tick: callers batch them.
 pub fn add_minor_faults(count: u64) {
     FAULTS_MINOR.fetch_add(count, Relaxed);
+}
+
+/// Events since boot, for /proc/vmstat. Each changes once a page moved, which costs far more.
+macro_rules! events {
+    ($($(#[$doc:meta])* $name:ident $text:literal;)*) => {
+        /// The events by their name in /proc/vmstat.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Event { $($(#[$doc])* $name,)* }
+        static EVENTS: [AtomicU64; [$($text),*].len()] = [const { AtomicU64::new(0) }; [$($text),*].len()];
+        const EVENT_NAMES: &[&str] = &[$($text),*];
+    };
+}
+
+events! {
+    /// Pages that became dirty.
+    Dirtied "nr_dirtied";
+    /// Pages whose write-back ended.
+    Written "nr_written";
+    /// Pages read in, counted in KiB where it is shown.
+    PageIn "pgpgin";
+    PageOut "pgpgout";
+    ReadError "ochre_read_error";
+    WriteError "ochre_write_error";
+}
+
+/// Counts an event.
+#[inline]
+pub fn count(event: Event, times: u64) {
+    EVENTS[event as usize].fetch_add(times, Relaxed);
+}
+
+/// Calls `each` with the name and count of every event.
+pub fn events(mut each: impl FnMut(&'static str, u64)) {
+    for (name, count) in EVENT_NAMES.iter().zip(&EVENTS) {
+        let count = count.load(Relaxed);
+        each(name, if name.starts_with("pgpg") { count * (PAGE / 1024) } else { count });
+    }
+}
+
+pub(crate) fn add_dirty(pages: i64) {
+    DIRTY_PAGES.fetch_add(pages, Relaxed);
+    if pages > 0 {
+        count(Event::Dirtied, pages as u64);
+    }
+}
+
+/// A dirty page is on its way now.
+pub(crate) fn begin_writeback() {
+    DIRTY_PAGES.fetch_sub(1, Relaxed);
+    WRITEBACK_PAGES.fetch_add(1, Relaxed);
+}
+
+/// It arrived, or not. Any context.
+pub(crate) fn end_writeback() {
+    count(Event::Written, 1);
+    count(Event::PageOut, 1);
+    WRITEBACK_PAGES.fetch_sub(1, Relaxed);
+}
+
+pub(crate) fn count_read(pages: u64) {
+    count(Event::PageIn, pages);
+}
+
+pub(crate) fn count_read_error() {
+    count(Event::ReadError, 1);
+}
+
+pub(crate) fn count_write_error() {
+    count(Event::WriteError, 1);
+}
+
+/// Dirty, in pages, as /proc/meminfo shows it.
+pub fn dirty_pages() -> u64 {
+    positive(&DIRTY_PAGES)
+}
+
+/// Writeback, in pages.
+pub fn writeback_pages() -> u64 {
+    positive(&WRITEBACK_PAGES)
+}
+
+/// Pages in the caches of files on devices.
+pub(crate) fn file_pages() -> u64 {
+    positive(&FILE_PAGES)
+}
+
+/// Pages that stay free whatever programs want.
+pub(crate) fn reserved_pages() -> u64 {
+    static LOW: AtomicU64 = AtomicU64::new(u64::MAX);
+    match LOW.load(Relaxed) {
+        u64::MAX => {
+            let low = mem::stats().low_pages as u64;
+            LOW.store(low, Relaxed);
+            low
+        }
+        low => low,
+    }
 }
 
 pub(crate) fn add_cached(shmem: bool, pages: i64) {

@@ -35,6 +35,7 @@ impl Folio {
         record.refs.store(1, Ordering::Relaxed);
         record.maps.store(0, Ordering::Relaxed);
         record.private.store(0, Ordering::Relaxed);
+        record.aux.store(0, Ordering::Relaxed);
         if order > 0 {
             link_tails(pfn, order);
         }
@@ -49,11 +50,6 @@ impl Folio {
         let head = head_of(pfn);
         frame(head).refs.fetch_add(1, Ordering::Relaxed);
         NonZeroU32::new(head).map(Folio)
-    }
-
-    /// Takes over the reference that a page-table entry held.
-    pub(crate) fn from_entry(pfn: Pfn) -> Option<Folio> {
-        NonZeroU32::new(head_of(pfn)).map(Folio)
     }
 
     /// Takes the reference and the map count of one more page-table entry for the page.
@@ -273,6 +269,70 @@ impl Folio {
     /// Forgets uses; says whether one was noted.
     pub fn clear_referenced(&self) -> bool {
         self.record().set_flag(flag::REFERENCED, false)
+    }
+
+    /// Whether somebody is filling it from the backing store.
+    pub fn locked(&self) -> bool {
+        self.record().has_flag(flag::LOCKED)
+    }
+
+    /// Becomes the one who fills it; false if somebody is already.
+    pub fn try_lock(&self) -> bool {
+        !self.record().set_flag(flag::LOCKED, true)
+    }
+
+    /// Ends filling; says whether somebody waits and is to be woken. Any context.
+    #[must_use]
+    pub fn unlock(&self) -> bool {
+        self.record().clear_flags(flag::LOCKED | flag::WAITERS) & flag::WAITERS != 0
+    }
+
+    /// Whether its bytes are on their way to the backing store.
+    pub fn writeback(&self) -> bool {
+        self.record().has_flag(flag::WRITEBACK)
+    }
+
+    /// Says that its bytes are on their way; whether they were already.
+    pub fn begin_writeback(&self) -> bool {
+        self.record().set_flag(flag::WRITEBACK, true)
+    }
+
+    /// Says that they have arrived, or not; whether somebody waits and is to be woken. Any context.
+    #[must_use]
+    pub fn end_writeback(&self) -> bool {
+        self.record().clear_flags(flag::WRITEBACK | flag::WAITERS) & flag::WAITERS != 0
+    }
+
+    /// Announces a waiter, who looks at the state after this and before it sleeps.
+    pub fn announce_waiter(&self) {
+        self.record().set_flag(flag::WAITERS, true);
+    }
+
+    /// A number that waiters and wakers of this folio have in common.
+    pub fn wait_key(&self) -> usize {
+        self.pfn() as usize
+    }
+
+    /// Marks it as the page whose use starts the next read-ahead.
+    pub fn set_readahead(&self) {
+        self.record().set_flag(flag::READAHEAD, true);
+    }
+
+    /// Whether it was such a page; it is no longer.
+    #[inline]
+    pub fn take_readahead(&self) -> bool {
+        self.record().has_flag(flag::READAHEAD) && self.record().set_flag(flag::READAHEAD, false)
+    }
+
+    /// Its place in the replacement policy, 0 at first.
+    #[inline]
+    pub fn place(&self) -> u32 {
+        self.record().aux.load(Ordering::Acquire)
+    }
+
+    /// Sets its place in the replacement policy.
+    pub fn set_place(&self, place: u32) {
+        self.record().aux.store(place, Ordering::Release);
     }
 
     /// The owner's word, 0 at first.

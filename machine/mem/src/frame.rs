@@ -7,7 +7,7 @@
 //! | kind | refs, maps | next, prev | aux | private |
 //! |---|---|---|---|---|
 //! | `FREE` (first of a free block) | | buddy list | | |
-//! | `FOLIO` (first) | references, mappings | next: free | | the owner's word |
+//! | `FOLIO` (first) | references, mappings | next: free | place in the replacement policy | the owner's word |
 //! | `TAIL` (not first) | | prev: the first | | |
 //! | `SLAB` (first) | slab state | partial list | colour | the cache |
 //! | `TABLE` | maps: entries in use | | | |
@@ -38,6 +38,10 @@ pub(crate) mod flag {
     pub const DIRTY: u32 = 1 << 16;
     pub const UPTODATE: u32 = 1 << 17;
     pub const REFERENCED: u32 = 1 << 18;
+    pub const LOCKED: u32 = 1 << 19;
+    pub const WRITEBACK: u32 = 1 << 20;
+    pub const WAITERS: u32 = 1 << 21;
+    pub const READAHEAD: u32 = 1 << 22;
 }
 
 #[repr(C, align(32))]
@@ -127,6 +131,11 @@ impl Frame {
             false => self.state.fetch_and(!flag, Ordering::AcqRel),
         };
         old & flag != 0
+    }
+
+    /// Clears flags; returns the state before. Always a full exchange: who waits must be seen.
+    pub(crate) fn clear_flags(&self, flags: u32) -> u32 {
+        self.state.fetch_and(!flags, Ordering::AcqRel)
     }
 }
 

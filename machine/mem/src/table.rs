@@ -429,26 +429,12 @@ fn free_tree(table: Table, level: usize, freed: &mut Chain) {
             free_tree(Table::of(pte), level - 1, freed);
             Table::of(pte).free();
         } else if pte.is_present() {
-            note_dirty(pte);
             if !is_zero_pfn(pfn_of(pte.addr())) {
                 Folio::end_entry(pfn_of(pte.addr()), freed);
             }
         }
     }
     table.set_unused();
-}
-
-/// Passes an entry's dirty bit on to its folio.
-#[inline]
-fn note_dirty(old: Pte) {
-    let pfn = pfn_of(old.addr());
-    if old.flags().contains(PteFlags::DIRTY)
-        && !is_zero_pfn(pfn)
-        && let Some(folio) = Folio::from_entry(pfn)
-    {
-        folio.set_dirty();
-        core::mem::forget(folio); // the reference is still the entry's
-    }
 }
 
 /// The locked entries of a [`UserTable`].
@@ -602,7 +588,6 @@ impl TableGuard<'_> {
             if old.flags().contains(PteFlags::ACCESSED) {
                 self.batch.flush_page(va);
             }
-            note_dirty(old);
             self.batch.release_page(self.table, pfn_of(old.addr()));
         }
         old

@@ -243,6 +243,10 @@ fn folios() {
     let same = copy.clone();
     assert_eq!((copy.refs(), same.ptr_eq(&copy), copy.ptr_eq(&folio)), (2, true, false));
     assert!(!copy.set_dirty() && same.dirty() && same.clear_dirty() && !copy.dirty());
+    assert!(copy.try_lock() && !same.try_lock() && !same.begin_writeback());
+    assert!(!copy.unlock() && !same.locked() && copy.writeback());
+    same.announce_waiter();
+    assert!(copy.end_writeback() && !same.writeback() && !same.end_writeback());
     assert_eq!(folio.copy_to_user(0, 0x1000, 8), Err(arch::Fault));
 }
 
@@ -291,7 +295,7 @@ fn one_table() {
     assert_eq!(table.lock().move_range(va, va + (1 << 30), 3 * 4096), Ok(3));
     assert!(matches!(table.lock().get(va + (1 << 30)), Entry::Page(page) if page.phys == folio.phys()));
     assert_eq!(table.lock().unmap(0..USER_END), 2);
-    assert_eq!((folio.refs(), folio.map_count(), folio.dirty()), (1, 0, true));
+    assert_eq!((folio.refs(), folio.map_count(), folio.dirty()), (1, 0, false));
     assert!(
         table.table_bytes() <= mmu::levels() * PAGE_SIZE,
         "empty tables are freed, but for one and those above"

@@ -1,6 +1,8 @@
 //! A processor in front of an address space: accesses go through the page table and fault like real ones.
 #![allow(dead_code)]
 
+pub mod disk;
+
 use abi::mm::{MapFlags, Prot};
 use arch::paging::PteFlags;
 use arch::{Access, PAGE_SIZE};
@@ -100,6 +102,10 @@ impl MappingOps for Pattern {
 impl TestFile {
     pub fn backed(pages: usize) -> Arc<TestFile> {
         let mapping = Mapping::new(CacheKind::Backed, (pages * PAGE) as u64, Arc::new(Pattern));
+        Arc::new(TestFile { mapping, writable: true })
+    }
+
+    pub fn on_disk(mapping: Arc<Mapping>) -> Arc<TestFile> {
         Arc::new(TestFile { mapping, writable: true })
     }
 

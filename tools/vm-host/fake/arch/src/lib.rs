@@ -28,3 +28,14 @@ pub mod mmu {
         (1 << 38) - crate::PAGE_SIZE
     }
 }
+
+pub mod timer {
+    use std::sync::OnceLock;
+    use std::time::Instant;
+
+    /// ns since the first question.
+    pub fn now_ns() -> u64 {
+        static START: OnceLock<Instant> = OnceLock::new();
+        u64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}

@@ -70,6 +70,10 @@ struct Inner {
     dirty: AtomicBool,
     uptodate: AtomicBool,
     referenced: AtomicBool,
+    locked: AtomicBool,
+    writeback: AtomicBool,
+    readahead: AtomicBool,
+    place: AtomicU32,
 }
 
 impl Drop for Inner {
@@ -96,6 +100,10 @@ impl Folio {
             dirty: AtomicBool::new(false),
             uptodate: AtomicBool::new(false),
             referenced: AtomicBool::new(false),
+            locked: AtomicBool::new(false),
+            writeback: AtomicBool::new(false),
+            readahead: AtomicBool::new(false),
+            place: AtomicU32::new(0),
         })))
     }
 
@@ -145,8 +153,72 @@ impl Folio {
         self.0.referenced.swap(true, SeqCst)
     }
 
+    pub fn clear_referenced(&self) -> bool {
+        self.0.referenced.swap(false, SeqCst)
+    }
+
+    pub fn clear_dirty(&self) -> bool {
+        self.0.dirty.swap(false, SeqCst)
+    }
+
+    pub fn uptodate(&self) -> bool {
+        self.0.uptodate.load(SeqCst)
+    }
+
+    pub fn locked(&self) -> bool {
+        self.0.locked.load(SeqCst)
+    }
+
+    pub fn try_lock(&self) -> bool {
+        !self.0.locked.swap(true, SeqCst)
+    }
+
+    pub fn unlock(&self) -> bool {
+        assert!(self.0.locked.swap(false, SeqCst), "unlocked twice");
+        true
+    }
+
+    pub fn writeback(&self) -> bool {
+        self.0.writeback.load(SeqCst)
+    }
+
+    pub fn begin_writeback(&self) -> bool {
+        self.0.writeback.swap(true, SeqCst)
+    }
+
+    pub fn end_writeback(&self) -> bool {
+        assert!(self.0.writeback.swap(false, SeqCst), "written twice");
+        true
+    }
+
+    pub fn announce_waiter(&self) {}
+
+    pub fn wait_key(&self) -> usize {
+        (self.0.phys / PAGE_SIZE as u64) as usize
+    }
+
+    pub fn set_readahead(&self) {
+        self.0.readahead.store(true, SeqCst);
+    }
+
+    pub fn take_readahead(&self) -> bool {
+        self.0.readahead.swap(false, SeqCst)
+    }
+
+    pub fn place(&self) -> u32 {
+        self.0.place.load(SeqCst)
+    }
+
+    pub fn set_place(&self, place: u32) {
+        self.0.place.store(place, SeqCst);
+    }
+
     pub fn set_uptodate(&self) {
         self.0.uptodate.store(true, SeqCst);
+    }
+
+    pub fn zero(&self) {
+        self.0.bytes.lock().expect("bytes").fill(0);
     }
 
     pub fn ptr_eq(&self, other: &Folio) -> bool {
@@ -166,6 +238,10 @@ pub fn zero_folio() -> &'static Folio {
             dirty: AtomicBool::new(false),
             uptodate: AtomicBool::new(true),
             referenced: AtomicBool::new(false),
+            locked: AtomicBool::new(false),
+            writeback: AtomicBool::new(false),
+            readahead: AtomicBool::new(false),
+            place: AtomicU32::new(0),
         }))
     })
 }
@@ -424,9 +500,14 @@ impl TableGuard<'_> {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct MemStats {
     pub total_pages: usize,
+    pub low_pages: usize,
 }
 
 /// A machine of 1 GiB.
 pub fn stats() -> MemStats {
-    MemStats { total_pages: 1 << 18 }
+    MemStats { total_pages: 1 << 18, low_pages: 1 << 8 }
+}
+
+pub fn free_pages() -> usize {
+    (1 << 18) - usize::try_from(live_folios()).unwrap_or(0)
 }

@@ -8,7 +8,7 @@ pub use levels::Level;
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 thread_local! {
     static HELD: RefCell<Vec<u16>> = const { RefCell::new(Vec::new()) };
@@ -90,5 +90,32 @@ impl<T, L: Level> Drop for SpinGuard<'_, T, L> {
     fn drop(&mut self) {
         self.value = None;
         released::<L>();
+    }
+}
+
+/// A value that is set once.
+pub struct Once<T>(OnceLock<T>);
+
+impl<T> Once<T> {
+    pub const fn new() -> Once<T> {
+        Once(OnceLock::new())
+    }
+
+    pub fn set(&self, value: T) -> Result<(), T> {
+        self.0.set(value)
+    }
+
+    pub fn get(&self) -> Option<&T> {
+        self.0.get()
+    }
+
+    pub fn get_expect(&self) -> &T {
+        self.0.get().expect("set before")
+    }
+}
+
+impl<T> Default for Once<T> {
+    fn default() -> Once<T> {
+        Once::new()
     }
 }

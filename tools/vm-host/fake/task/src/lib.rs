@@ -88,22 +88,75 @@ impl<T, L: Level> Drop for SemWriteGuard<'_, T, L> {
 
 pub struct WaitQueue;
 
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WaitMode {
+    Uninterruptible,
+    Killable,
+    Interruptible,
+    Idle,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WaitEnd {
+    Signal,
+    Timeout,
+}
+
+/// Tries until it works or the time is over. Nobody wakes anybody here: waiters look again and again.
+pub fn wait_alone<R>(
+    _name: &'static &'static str,
+    _mode: WaitMode,
+    deadline_ns: Option<u64>,
+    mut attempt: impl FnMut() -> Option<R>,
+) -> Result<R, WaitEnd> {
+    sync::assert_may_sleep();
+    loop {
+        if let Some(value) = attempt() {
+            return Ok(value);
+        }
+        if deadline_ns.is_some_and(|end| arch::timer::now_ns() >= end) {
+            return Err(WaitEnd::Timeout);
+        }
+        std::thread::sleep(std::time::Duration::from_micros(50));
+    }
+}
+
 impl WaitQueue {
     pub const fn new(_name: &'static &'static str) -> WaitQueue {
         WaitQueue
     }
 
-    pub fn wait<R>(&self, mut attempt: impl FnMut() -> Option<R>) -> R {
-        sync::assert_may_sleep();
-        loop {
-            if let Some(value) = attempt() {
-                return value;
-            }
-            std::thread::yield_now();
-        }
+    pub fn wait<R>(&self, attempt: impl FnMut() -> Option<R>) -> R {
+        wait_alone(&"wait", WaitMode::Uninterruptible, None, attempt).unwrap_or_else(|_| unreachable!())
+    }
+
+    pub fn wait_until<R>(
+        &self,
+        mode: WaitMode,
+        deadline_ns: Option<u64>,
+        attempt: impl FnMut() -> Option<R>,
+    ) -> Result<R, WaitEnd> {
+        wait_alone(&"wait", mode, deadline_ns, attempt)
     }
 
     pub fn wake_all(&self) {}
+}
+
+/// A kernel thread is a thread of the host's.
+pub struct NewTask {
+    name: String,
+    body: Box<dyn FnOnce() + Send>,
+}
+
+impl NewTask {
+    pub fn kernel(name: impl Into<String>, body: impl FnOnce() + Send + 'static) -> NewTask {
+        NewTask { name: name.into(), body: Box::new(body) }
+    }
+
+    pub fn spawn(self) -> Result<(), abi::Errno> {
+        let thread = std::thread::Builder::new().name(self.name);
+        thread.spawn(self.body).map(drop).map_err(|_| abi::Errno::ENOMEM)
+    }
 }
 
 pub struct Current;

@@ -1,0 +1,93 @@
+//! The read-ahead state of an open file: the window of `policy/readahead` and what the file was advised.
+
+use crate::mapping::Mapping;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use readahead::{DEFAULT_MAX_PAGES, Plan, Window};
+use sync::SpinLock;
+use sync::levels::Leaf;
+
+/// No page was used yet.
+const NONE: u64 = u64::MAX;
+
+/// One for each open file. A hit writes one word of it, and only when the page is another one.
+pub struct Readahead {
+    window: SpinLock<Window, Leaf>,
+    previous: AtomicU64,
+    /// Pages read ahead at most; 0: none (POSIX_FADV_RANDOM).
+    max: AtomicU32,
+    /// Faults that missed without a pattern, less those that found their page.
+    mapped_misses: AtomicU32,
+}
+
+impl Default for Readahead {
+    fn default() -> Readahead {
+        Readahead::new()
+    }
+}
+
+impl Readahead {
+    pub const fn new() -> Readahead {
+        Readahead {
+            window: SpinLock::new(Window::DEFAULT),
+            previous: AtomicU64::new(NONE),
+            max: AtomicU32::new(DEFAULT_MAX_PAGES),
+            mapped_misses: AtomicU32::new(0),
+        }
+    }
+
+    /// The file is read in order: twice the window.
+    pub fn set_sequential(&self) {
+        self.max.store(DEFAULT_MAX_PAGES * 2, Relaxed);
+    }
+
+    /// The file is read here and there: no window.
+    pub fn set_random(&self) {
+        self.max.store(0, Relaxed);
+    }
+
+    /// Nothing is known about how the file is read.
+    pub fn set_normal(&self) {
+        self.max.store(DEFAULT_MAX_PAGES, Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn used(&self, index: u64) {
+        if self.previous.load(Relaxed) != index {
+            self.previous.store(index, Relaxed);
+        }
+    }
+
+    pub(crate) fn plan_miss(&self, mapping: &Mapping, index: u64, wanted: u64) -> Plan {
+        let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
+        let previous = Some(self.previous.load(Relaxed)).filter(|last| *last != NONE);
+        let max = self.max.load(Relaxed);
+        // The cache is asked without the window's lock, which is the innermost.
+        let mut window = *self.window.lock();
+        let plan = window.on_miss(index, wanted, max, previous, |limit| mapping.cached_before(index, limit));
+        *self.window.lock() = window;
+        plan
+    }
+
+    pub(crate) fn plan_mark(&self, mapping: &Mapping, index: u64, wanted: u64) -> Option<Plan> {
+        let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
+        let max = self.max.load(Relaxed);
+        let mut window = *self.window.lock();
+        let plan = window.on_mark(index, wanted, max, |limit| mapping.absent_after(index, limit));
+        *self.window.lock() = window;
+        plan
+    }
+
+    /// A fault missed page `index`: what to read, if anything more than the page.
+    pub(crate) fn plan_fault(&self, mapping: &Mapping, index: u64, sequential: bool) -> Option<Plan> {
+        /// After so many useless windows a file counts as read here and there (Linux's MMAP_LOTSAMISS).
+        const TOO_MANY: u32 = 100;
+        if sequential || self.previous.load(Relaxed).wrapping_add(1) == index {
+            return Some(self.plan_miss(mapping, index, 1));
+        }
+        let max = self.max.load(Relaxed);
+        if max == 0 || self.mapped_misses.fetch_add(1, Relaxed) > TOO_MANY {
+            return None;
+        }
+        Some(self.window.lock().around(index, max))
+    }
+}
