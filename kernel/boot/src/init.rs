@@ -6,7 +6,9 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use arch::BootInfo;
 use cmdline::CommandLine;
+use core::fmt::Write;
 use kcore::first::First;
+use kernfs::PROC;
 use klog::{pr_err, pr_info, pr_warn};
 use task::NewTask;
 use vfs::Path;
@@ -40,6 +42,8 @@ fn bring_up(info: &'static BootInfo, line: &CommandLine) -> Result<()> {
     devtmpfs::init()?;
     devpts::init()?;
     sysfs::init()?;
+    procfs::init(info.cmdline)?;
+    register_files();
     schedfs::init();
     kcore::park::init();
     if let Some(console) = uart16550::init() {
@@ -58,6 +62,22 @@ fn start_threads() -> Result<()> {
     time::start_threads(pin)?;
     sched::start_threads()?;
     Ok(())
+}
+
+/// Files in /proc of crates that come above procfs, and the panic's.
+fn register_files() {
+    PROC.add("ochre/enosys", kernfs::text(|out| syscall::enosys::show(out)));
+    PROC.add(
+        "sys/kernel/panic",
+        kernfs::knob(
+            0o644,
+            |out| writeln!(out, "{}", crate::panic::timeout_s()),
+            |text| {
+                crate::panic::set_timeout_s(text.parse().map_err(|_| abi::Errno::EINVAL)?);
+                Ok(())
+            },
+        ),
+    );
 }
 
 /// `sched=NAME`: the fair policy to begin with.

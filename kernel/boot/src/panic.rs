@@ -17,6 +17,10 @@ pub fn set_timeout_s(seconds: i64) {
     TIMEOUT_S.store(seconds, Ordering::Relaxed);
 }
 
+pub fn timeout_s() -> i64 {
+    TIMEOUT_S.load(Ordering::Relaxed)
+}
+
 #[panic_handler]
 fn panic(info: &PanicInfo) -> ! {
     begin();

@@ -9,12 +9,20 @@
 use crate::ctx::{Ctx, Local};
 use crate::process::{Process, ProcessState};
 use crate::signal::{self, ProcessSignals, SigInfo};
-use crate::thread::Thread;
+use crate::thread::{COMM_LEN, Thread};
 use crate::{Pid, futex, jobs, pid, usage};
 use abi::signal::{CLD_EXITED, CLD_KILLED, CLD_STOPPED, SA_NOCLDWAIT, SIG_IGN, SIGCHLD};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use vfs::Cred;
+
+/// What stays of a leader, for those who look at the zombie.
+#[derive(Clone)]
+pub(crate) struct Remains {
+    pub comm: [u8; COMM_LEN],
+    pub cred: Arc<Cred>,
+}
 
 /// exit(2): the calling thread ends when the system call returns.
 pub fn exit_thread(ctx: &mut Ctx, code: i32) {
@@ -71,6 +79,7 @@ fn leave_process(thread: &Arc<Thread>, process: &Arc<Process>, status: i32) -> b
     usage::thread_ends(thread);
     if thread.is_leader() {
         signals.leader_status = Some(status);
+        *process.remains.lock() = Some(Remains { comm: thread.comm_bytes(), cred: thread.cred() });
     }
     signals.threads.retain(|t| !Arc::ptr_eq(t, thread));
     let stop_complete = signals.leave_stop(thread);

@@ -117,7 +117,7 @@ fn begin(ctx: &mut Ctx, first: &First) {
 }
 
 fn run(ctx: &mut Ctx, first: &First, program: &str) -> Result<()> {
-    let caller = Caller::new(ctx.cred(), ctx.fs());
+    let caller = Caller::thread(ctx.cred(), ctx.fs(), ctx.thread.tid());
     let file = vfs::open::open_exec(&caller, Start::Cwd, program.as_bytes(), Look::FOLLOW)?;
     let mut argv = Strings::from_slices(&[program.as_bytes()]);
     first.args.iter().for_each(|arg| argv.push(arg.as_bytes()));
@@ -128,7 +128,7 @@ fn run(ctx: &mut Ctx, first: &First, program: &str) -> Result<()> {
 
 /// Descriptors 0, 1 and 2 on the console, where there is one.
 fn open_console(ctx: &Ctx) {
-    let caller = Caller::new(ctx.cred(), ctx.fs());
+    let caller = Caller::thread(ctx.cred(), ctx.fs(), ctx.thread.tid());
     let opened = OpenHow::lenient(O_RDWR, 0)
         .and_then(|how| vfs::open::open(&caller, Start::Cwd, b"/dev/console", how));
     let Ok(file) = opened else {

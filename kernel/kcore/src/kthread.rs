@@ -49,10 +49,16 @@ pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<Arc<Tas
     Ok(task)
 }
 
-fn register(task: &Arc<Task>, number: Pid, parent: Pid) -> Result<()> {
+/// The credentials of kernel threads.
+pub(crate) fn root_cred() -> Arc<Cred> {
     if ROOT.get().is_none() {
+        // Two may both make them; the first set stays.
         let _ = ROOT.set(Cred::root());
     }
+    ROOT.get_expect().clone()
+}
+
+fn register(task: &Arc<Task>, number: Pid, parent: Pid) -> Result<()> {
     let process = Process::new(NewProcess {
         pid: number,
         is_kernel: true,
@@ -66,7 +72,7 @@ fn register(task: &Arc<Task>, number: Pid, parent: Pid) -> Result<()> {
     let thread = Thread::new(NewThread {
         tid: number,
         process: process.clone(),
-        cred: ROOT.get_expect().clone(),
+        cred: root_cred(),
         files: None,
         fs: None,
         blocked: SigSet::ALL,

@@ -14,6 +14,7 @@
 //! | [`signal`] | sending, blocking, delivering, stopping |
 //! | [`clone`], [`exec`], [`exit`], [`wait`] | the life of a process |
 //! | [`timerfd`], [`signalfd`], [`pidfd`] | timers, signals and processes as descriptors |
+//! | [`Subject`], [`show`], [`access`] | what a directory of /proc is about, its texts, and who may read them |
 //! | [`futex`], [`timers`], [`rlimit`], [`usage`], [`creds`], [`oom`] | what their names say |
 //! | [`park`] | the lab: taking a thread off the CPU by hand |
 //! | [`user`] | the loop in which each user thread lives; [`user::install_calls`] gives it the system calls |
@@ -32,6 +33,7 @@
 
 extern crate alloc;
 
+pub mod access;
 pub mod clone;
 pub mod creds;
 mod ctx;
@@ -48,8 +50,10 @@ pub mod pidfd;
 pub mod prctl;
 mod process;
 pub mod rlimit;
+pub mod show;
 pub mod signal;
 pub mod signalfd;
+mod subject;
 mod thread;
 pub mod timerfd;
 pub mod timers;
@@ -64,6 +68,7 @@ pub use ctx::{Ctx, Restart};
 pub use jobs::{Group, Session, Terminal, is_orphaned};
 pub use process::{Process, ProcessState};
 pub use signal::SigSet;
+pub use subject::{Subject, SubjectId};
 pub use thread::{Thread, work};
 
 /// `abi::Result`, the result of everything that can fail with an errno.

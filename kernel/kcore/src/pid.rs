@@ -74,6 +74,7 @@ static TABLE: RwSpinLock<Table, ProcessTable> = RwSpinLock::new(Table { chunks: 
 /// Numbers are below this: /proc/sys/kernel/pid_max.
 static PID_MAX: AtomicU32 = AtomicU32::new(32_768);
 static THREADS: AtomicUsize = AtomicUsize::new(0);
+static PROCESSES: AtomicUsize = AtomicUsize::new(0);
 static FORKS: AtomicUsize = AtomicUsize::new(0);
 
 /// One more than the highest number given out.
@@ -93,6 +94,11 @@ pub fn set_pid_max(max: Pid) -> Result<()> {
 /// Threads alive in the system.
 pub fn thread_total() -> usize {
     THREADS.load(Relaxed)
+}
+
+/// Processes that have a number, zombies included.
+pub fn process_total() -> usize {
+    PROCESSES.load(Relaxed)
 }
 
 /// Threads and processes made since boot ("processes" in /proc/stat).
@@ -285,6 +291,7 @@ impl Table {
         if let Some(entry) = self.entry_mut(process.pid()) {
             entry.process = Some(process.clone());
         }
+        PROCESSES.fetch_add(1, Relaxed);
         self.adopt(process, parent);
         let (group, session) = (process.group(), process.session());
         self.count_session(&session, 1);
@@ -296,6 +303,7 @@ impl Table {
         self.leave_group(process);
         self.count_session(&process.session(), -1);
         self.disown(process);
+        PROCESSES.fetch_sub(1, Relaxed);
         self.entry_mut(process.pid())?.process.take()
     }
 

@@ -1,5 +1,6 @@
 //! A process: the threads that share a number, memory and signal handlers, and what belongs to them all.
 
+use crate::exit::Remains;
 use crate::jobs::{Group, Session};
 use crate::rlimit::{Limits, UserCounts};
 use crate::signal::ProcessSignals;
@@ -81,6 +82,8 @@ pub struct Process {
     pub(crate) limits: Limits,
     pub(crate) counts: SpinLock<Arc<UserCounts>, Leaf>,
     pub(crate) totals: SpinLock<Totals, Leaf>,
+    /// What its leader left behind, to be seen of a zombie.
+    pub(crate) remains: SpinLock<Option<Remains>, Leaf>,
     pub(crate) timers: ProcessTimers,
 
     /// Address of the sigreturn trampoline in this process; 0: none.
@@ -134,6 +137,7 @@ impl Process {
             limits: new.limits,
             counts: SpinLock::new(new.counts),
             totals: SpinLock::new(Totals::default()),
+            remains: SpinLock::new(None),
             timers: ProcessTimers::new(this.clone()),
             sigreturn: AtomicUsize::new(0),
             personality: AtomicU32::new(0),
@@ -211,6 +215,23 @@ impl Process {
         self.signals.lock().threads.clone()
     }
 
+    /// Some of the living threads whose numbers are at least `from`, the lowest first: for listing them in
+    /// pieces, so that the lock is held shortly however many there are.
+    pub fn threads_from(&self, from: Pid) -> ([Option<Arc<Thread>>; 8], usize) {
+        let mut found = [const { None }; 8];
+        let mut count = 0;
+        let signals = self.signals.lock();
+        let numbers = || signals.threads.iter().map(|thread| thread.tid());
+        let mut next = from;
+        while count < found.len()
+            && let Some(tid) = numbers().filter(|tid| *tid >= next).min()
+        {
+            found[count] = signals.threads.iter().find(|thread| thread.tid() == tid).cloned();
+            (count, next) = (count + 1, tid + 1);
+        }
+        (found, count)
+    }
+
     pub fn thread_count(&self) -> usize {
         self.thread_count.load(Relaxed)
     }
@@ -219,6 +240,11 @@ impl Process {
     pub fn main_thread(&self) -> Option<Arc<Thread>> {
         let signals = self.signals.lock();
         signals.threads.iter().find(|t| t.is_leader()).or(signals.threads.first()).cloned()
+    }
+
+    /// The thread whose number is the process's; `None` once that has ended.
+    pub fn leader(&self) -> Option<Arc<Thread>> {
+        self.signals.lock().threads.iter().find(|thread| thread.is_leader()).cloned()
     }
 
     /// Memory; `None` for kernel threads and after exit.

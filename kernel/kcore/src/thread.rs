@@ -4,6 +4,7 @@ use crate::Pid;
 use crate::futex::FutexWaiter;
 use crate::process::Process;
 use crate::signal::{Pending, SigSet};
+use crate::usage::Io;
 use abi::signal::{SIGKILL, SIGSTOP};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -77,6 +78,16 @@ pub struct Thread {
     // Counted by the thread itself.
     pub minor_faults: AtomicU64,
     pub major_faults: AtomicU64,
+    pub(crate) io: IoCounters,
+}
+
+/// Bytes and calls of reading and writing (/proc/PID/io). Counted by the thread itself.
+#[derive(Default)]
+pub(crate) struct IoCounters {
+    read_bytes: AtomicU64,
+    written_bytes: AtomicU64,
+    reads: AtomicU64,
+    writes: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -121,6 +132,7 @@ impl Thread {
             futex: FutexWaiter::new(),
             minor_faults: AtomicU64::new(0),
             major_faults: AtomicU64::new(0),
+            io: IoCounters::default(),
         })
     }
 
@@ -338,10 +350,40 @@ impl Thread {
         self.call.store(number, Relaxed);
     }
 
+    /// A call of the read(2) family ended. By the thread itself.
+    #[inline]
+    pub fn count_read(&self, result: &crate::Result<usize>) {
+        bump(&self.io.reads, 1);
+        bump(&self.io.read_bytes, *result.as_ref().unwrap_or(&0) as u64);
+    }
+
+    /// A call of the write(2) family ended. By the thread itself.
+    #[inline]
+    pub fn count_write(&self, result: &crate::Result<usize>) {
+        bump(&self.io.writes, 1);
+        bump(&self.io.written_bytes, *result.as_ref().unwrap_or(&0) as u64);
+    }
+
+    /// What it has read and written.
+    pub(crate) fn io(&self) -> Io {
+        Io {
+            read_bytes: self.io.read_bytes.load(Relaxed),
+            written_bytes: self.io.written_bytes.load(Relaxed),
+            reads: self.io.reads.load(Relaxed),
+            writes: self.io.writes.load(Relaxed),
+        }
+    }
+
     /// Nanoseconds it ran in all.
     pub fn run_ns(&self) -> u64 {
         self.task().map_or(0, |t| sched::run_ns(&t))
     }
+}
+
+/// Only the thread itself counts: no read-modify-write is needed.
+#[inline]
+fn bump(counter: &AtomicU64, by: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(by), Relaxed);
 }
 
 /// The name in the form that is stored: cut and zero-filled.

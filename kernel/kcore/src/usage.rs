@@ -22,8 +22,18 @@ pub struct Usage {
     pub switches_involuntary: u64,
     pub read_blocks: u64,
     pub written_blocks: u64,
+    pub io: Io,
     /// The largest resident set, in KiB.
     pub peak_rss_kib: u64,
+}
+
+/// Bytes and calls of read(2), write(2) and their kin, whatever was read or written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Io {
+    pub read_bytes: u64,
+    pub written_bytes: u64,
+    pub reads: u64,
+    pub writes: u64,
 }
 
 impl Usage {
@@ -40,6 +50,10 @@ impl Usage {
         self.switches_involuntary += other.switches_involuntary;
         self.read_blocks += other.read_blocks;
         self.written_blocks += other.written_blocks;
+        self.io.read_bytes += other.io.read_bytes;
+        self.io.written_bytes += other.io.written_bytes;
+        self.io.reads += other.io.reads;
+        self.io.writes += other.io.writes;
         self.peak_rss_kib = self.peak_rss_kib.max(other.peak_rss_kib);
     }
 
@@ -81,6 +95,9 @@ pub fn of_thread(thread: &Thread) -> Usage {
     let (mut user_ns, mut system_ns, mut voluntary, mut involuntary) = (0, 0, 0, 0);
     if let Some(task) = thread.task() {
         (user_ns, system_ns) = sched::task_times(&task);
+        if thread.process().is_kernel {
+            (user_ns, system_ns) = (0, user_ns + system_ns);
+        }
         voluntary = task.sched.switches_voluntary.load(Relaxed);
         involuntary = task.sched.switches_involuntary.load(Relaxed);
     }
@@ -91,6 +108,7 @@ pub fn of_thread(thread: &Thread) -> Usage {
         major_faults: thread.major_faults.load(Relaxed),
         switches_voluntary: voluntary,
         switches_involuntary: involuntary,
+        io: thread.io(),
         ..Usage::default()
     }
 }
@@ -117,6 +135,25 @@ pub(crate) fn thread_ends(thread: &Thread) {
     let usage = of_thread(thread);
     thread.process().totals.lock().dead_threads.add(&usage);
     vm::stats::add_minor_faults(usage.minor_faults);
+}
+
+/// Page faults since boot, and those among them that needed a device.
+pub fn faults() -> (u64, u64) {
+    let (mut minor, major) = vm::stats::faults();
+    crate::pid::for_each_process(|process| {
+        let mut next = 0;
+        loop {
+            let (threads, count) = process.threads_from(next);
+            for thread in threads.iter().flatten() {
+                minor += thread.minor_faults.load(Relaxed);
+                next = thread.tid() + 1;
+            }
+            if count == 0 {
+                break;
+            }
+        }
+    });
+    (minor + major, major)
 }
 
 /// The memory of a process goes: its peak stays known.

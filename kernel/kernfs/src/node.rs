@@ -1,6 +1,7 @@
-//! Nodes as inodes and open files.
+//! Nodes as inodes.
 
-use crate::{Asker, Dir, Kind, Meta, Node, Text};
+use crate::open::{OpenRecords, OpenText};
+use crate::{Asker, Dir, Kind, Meta, Node};
 use abi::Errno;
 use abi::errno::Result;
 use abi::fcntl::{O_ACCMODE, O_RDONLY};
@@ -9,15 +10,13 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
-use sync::levels::Driver;
-use task::Mutex;
 use vfs::{
-    Caller, DirSink, File, FileOps, FileTraits, FsType, InodeFlags, InodeOps, InodeRef, IoBuf, Link,
-    NewInode, NewSuper, OpsRef, PlainSuper, SuperBlock, emit_dots,
+    Attr, Caller, Dentry, DirSink, File, FileOps, FsType, InodeFlags, InodeOps, InodeRef, Link, NewInode,
+    NewSuper, OpsRef, PlainSuper, SuperBlock, SuperOps, emit_dots,
 };
 
-/// The longest text that one write(2) may bring.
-pub const MAX_WRITE: usize = 65_536;
+/// The inode number of a root directory.
+const ROOT_INO: u64 = 1;
 
 /// A file system type that shows one directory. Every mount shows the same.
 pub struct KernFs {
@@ -32,33 +31,52 @@ impl FsType for KernFs {
         self.name
     }
 
-    fn mount(&self, source: &[u8], _flags: u64, _data: &[u8], _caller: &Caller) -> Result<Arc<vfs::Dentry>> {
-        let source = String::from_utf8_lossy(source).into_owned();
-        let sb = NewSuper {
-            fs_name: self.name,
-            source,
-            magic: self.magic,
-            read_only: false,
-            ops: alloc::boxed::Box::new(PlainSuper),
-        };
-        let sb = sb.build();
-        let root = make_inode(&sb, Node::Dir((self.root)()));
-        Ok(vfs::Dentry::root(b"/", root))
+    fn mount(&self, source: &[u8], _flags: u64, _data: &[u8], _caller: &Caller) -> Result<Arc<Dentry>> {
+        let ops = alloc::boxed::Box::new(PlainSuper);
+        Ok(new_root(self.name, self.magic, source, ops, (self.root)()))
     }
 }
 
-/// The inode of a node. Each look-up of an entry that comes and goes makes a new one.
-fn make_inode(sb: &Arc<SuperBlock>, node: Node) -> InodeRef {
+/// A new instance of a file system that shows `root`: what [`FsType::mount`] returns.
+pub fn new_root(
+    fs_name: &'static str,
+    magic: u32,
+    source: &[u8],
+    ops: alloc::boxed::Box<dyn SuperOps>,
+    root: Arc<dyn Dir>,
+) -> Arc<Dentry> {
+    let source = String::from_utf8_lossy(source).into_owned();
+    let sb = NewSuper { fs_name, source, magic, read_only: false, ops }.build();
+    Dentry::root(b"/", make_inode(&sb, ROOT_INO, Node::Dir(root)))
+}
+
+/// The inode number of a name: always the same one, though the inode is made anew when it is looked up
+/// again, since programs that walk trees compare it. 48 bits of a mixed hash of parent and name.
+fn child_ino(parent: u64, name: &[u8]) -> u64 {
+    const PRIME: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut hash = parent.wrapping_mul(PRIME) ^ name.len() as u64;
+    for byte in name {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        hash ^= hash >> 29;
+    }
+    (hash.wrapping_mul(PRIME) >> 16).max(ROOT_INO + 1)
+}
+
+fn make_inode(sb: &Arc<SuperBlock>, ino: u64, node: Node) -> InodeRef {
     let (kind, mut flags) = match &node {
-        Node::Dir(_) => (S_IFDIR, InodeFlags::REVALIDATE | InodeFlags::NO_NEGATIVE),
-        Node::Text(_) | Node::File(_) => (S_IFREG, InodeFlags::REVALIDATE),
-        Node::Link(link) if link.is_magic() => (S_IFLNK, InodeFlags::MAGIC_LINK | InodeFlags::REVALIDATE),
-        Node::Link(_) => (S_IFLNK, InodeFlags::REVALIDATE),
+        Node::Dir(_) => (S_IFDIR, InodeFlags::NO_NEGATIVE | InodeFlags::GETATTR),
+        Node::Text(_) | Node::Records(_) | Node::File(_) => (S_IFREG, InodeFlags::empty()),
+        Node::Link(link) if link.is_magic() => (S_IFLNK, InodeFlags::MAGIC_LINK),
+        Node::Link(_) => (S_IFLNK, InodeFlags::empty()),
     };
-    flags |= InodeFlags::NO_ATIME;
+    flags |= InodeFlags::NO_ATIME | InodeFlags::REVALIDATE;
     let meta = node.meta();
-    let (uid, gid) = meta.owner();
-    let new = NewInode { flags, uid, gid, ..NewInode::new(sb.next_ino(), kind | meta.mode()) };
+    let owner = meta.owner();
+    if owner.is_some() {
+        flags |= InodeFlags::GETATTR;
+    }
+    let (uid, gid) = owner.unwrap_or_default();
+    let new = NewInode { flags, uid, gid, ..NewInode::new(ino, kind | meta.mode()) };
     new.build(sb, NodeOps { node })
 }
 
@@ -67,6 +85,7 @@ impl Node {
         match self {
             Node::Dir(dir) => &**dir,
             Node::Text(text) => &**text,
+            Node::Records(records) => &**records,
             Node::Link(link) => &**link,
             Node::File(file) => &**file,
         }
@@ -84,7 +103,7 @@ impl InodeOps for NodeOps {
 
     fn lookup(&self, dir: &InodeRef, name: &[u8]) -> Result<Option<InodeRef>> {
         let Node::Dir(own) = &self.node else { return Err(Errno::ENOTDIR) };
-        Ok(own.lookup(name)?.map(|node| make_inode(&dir.sb, node)))
+        Ok(own.lookup(name)?.map(|node| make_inode(&dir.sb, child_ino(dir.ino, name), node)))
     }
 
     fn create(&self, _: &InodeRef, _: &[u8], _: u32, _: &vfs::Cred) -> Result<InodeRef> {
@@ -114,7 +133,24 @@ impl InodeOps for NodeOps {
         }
     }
 
+    fn getattr(&self, _inode: &InodeRef, attr: &mut Attr) -> Result<()> {
+        let meta = self.node.meta();
+        if let Some((uid, gid)) = meta.owner() {
+            (attr.uid, attr.gid) = (uid, gid);
+        }
+        if let Node::Dir(dir) = &self.node {
+            attr.nlink = 2 + dir.directories();
+        }
+        Ok(())
+    }
+
     fn setattr(&self, inode: &InodeRef, set: &vfs::SetAttr) -> Result<()> {
+        // What belongs to a process has the rights that the process makes.
+        if self.node.meta().owner().is_some()
+            && (set.mode.is_some() || set.uid.is_some() || set.gid.is_some())
+        {
+            return Err(Errno::EPERM);
+        }
         // Opening with O_TRUNC, as shells do for `>`, truncates nothing here.
         if set.size.is_none() {
             inode.apply(set);
@@ -122,28 +158,42 @@ impl InodeOps for NodeOps {
         Ok(())
     }
 
+    fn permission(&self, _inode: &InodeRef, mask: u32, caller: &Caller) -> Option<Result<()>> {
+        self.node.meta().permission(mask, caller)
+    }
+
     fn open(&self, inode: &InodeRef, flags: u32, caller: &Caller) -> Result<OpsRef> {
+        let writes = flags & O_ACCMODE != O_RDONLY;
         match &self.node {
-            Node::Dir(dir) => Ok(OpsRef::shared(OpenDir { dir: dir.clone() })),
+            Node::Dir(dir) => Ok(OpsRef::shared(OpenDir { dir: dir.clone(), asker: asker_of(caller) })),
             Node::File(file) => file.open(flags, caller),
             Node::Link(_) => Err(Errno::ELOOP),
+            Node::Text(_) | Node::Records(_) if writes && inode.mode() & 0o222 == 0 => Err(Errno::EACCES),
+            Node::Records(records) => Ok(OpsRef::shared(OpenRecords::new(records.open(caller)?))),
             Node::Text(text) => {
-                if flags & O_ACCMODE != O_RDONLY && inode.mode() & 0o222 == 0 {
-                    return Err(Errno::EACCES);
-                }
-                let asker = Asker { cred: caller.cred.clone(), root: caller.fs.root() };
-                Ok(OpsRef::shared(OpenText { text: text.clone(), asker, made: Mutex::new(None) }))
+                let asker = asker_of(caller);
+                text.open(&asker)?;
+                Ok(OpsRef::shared(OpenText::new(text.clone(), asker)))
             }
         }
     }
 
-    fn revalidate(&self, _inode: &InodeRef) -> bool {
-        self.node.meta().is_alive()
+    fn revalidate(&self, inode: &InodeRef) -> bool {
+        let meta = self.node.meta();
+        if let Some((uid, gid)) = meta.owner() {
+            inode.set_owner(uid, gid);
+        }
+        meta.is_alive()
     }
+}
+
+fn asker_of(caller: &Caller) -> Asker {
+    Asker { cred: caller.cred.clone(), root: caller.fs.root(), tid: caller.tid }
 }
 
 struct OpenDir {
     dir: Arc<dyn Dir>,
+    asker: Asker,
 }
 
 impl FileOps for OpenDir {
@@ -152,62 +202,24 @@ impl FileOps for OpenDir {
     }
 
     fn iterate(&self, file: &File, pos: &mut u64, sink: &mut DirSink) -> Result<()> {
+        if !self.dir.is_alive() {
+            return Err(Errno::ENOENT);
+        }
         if !emit_dots(file, pos, sink) {
             return Ok(());
         }
-        self.dir.list(*pos - 2, &mut |number, name, kind| {
+        let own = file.inode().ino;
+        self.dir.list(*pos - 2, &self.asker, &mut |number, name, kind| {
             let mode = match kind {
                 Kind::Dir => S_IFDIR,
                 Kind::File => S_IFREG,
                 Kind::Link => S_IFLNK,
             };
-            // The number of a listed entry need only be unlike 0.
-            let fits = sink.add(name, number + 1, mode, number + 3);
+            let fits = sink.add(name, child_ino(own, name), mode, number + 3);
             if fits {
                 *pos = number + 3;
             }
             fits
         })
-    }
-}
-
-struct OpenText {
-    text: Arc<dyn Text>,
-    asker: Asker,
-    made: Mutex<Option<Vec<u8>>, Driver>,
-}
-
-impl FileOps for OpenText {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn traits(&self) -> FileTraits {
-        FileTraits::empty()
-    }
-
-    fn read(&self, _file: &File, pos: &mut u64, buf: &mut IoBuf) -> Result<usize> {
-        let mut made = self.made.lock();
-        if *pos == 0 || made.is_none() {
-            let mut bytes = Vec::new();
-            self.text.show_bytes(&mut bytes, &self.asker)?;
-            *made = Some(bytes);
-        }
-        buf.put_at(made.as_deref().unwrap_or_default(), pos)
-    }
-
-    fn write(&self, _file: &File, pos: &mut u64, buf: &mut IoBuf) -> Result<usize> {
-        let len = buf.remaining();
-        if len > MAX_WRITE {
-            return Err(Errno::EINVAL);
-        }
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
-        bytes.resize(len, 0);
-        let len = buf.take(&mut bytes)?;
-        self.text.store(&bytes[..len], &self.asker)?;
-        *self.made.lock() = None;
-        *pos += len as u64;
-        Ok(len)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! They live here and not in those file systems so that a crate of the kernel can show itself without knowing a leaf.
 
-use crate::{Dir, Kind, Meta, Node, Tree};
+use crate::{Asker, Dir, Each, Meta, Node, Tree};
 use abi::errno::Result;
 use alloc::sync::Arc;
 
@@ -27,11 +27,15 @@ impl Dir for Root {
         Ok(self.0.lookup(name))
     }
 
+    fn directories(&self) -> u32 {
+        self.0.directories()
+    }
+
     fn as_tree(&self) -> Option<&Tree> {
         Some(self.0)
     }
 
-    fn list(&self, from: u64, each: &mut dyn FnMut(u64, &[u8], Kind) -> bool) -> Result<()> {
+    fn list(&self, from: u64, _asker: &Asker, each: &mut Each) -> Result<()> {
         self.0.list(from, each);
         Ok(())
     }

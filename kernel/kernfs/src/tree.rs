@@ -1,10 +1,9 @@
 //! Fixed directories, filled at boot and by drivers that come later; files made of closures.
 
-use crate::{Asker, Dir, Kind, LinkTarget, Meta, Node, Text};
+use crate::{Asker, Dir, Each, LinkTarget, Meta, Node, Text, TextBuf, written};
 use abi::Errno;
 use abi::errno::Result;
 use alloc::collections::BTreeMap;
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use sync::SpinLock;
@@ -69,7 +68,7 @@ impl Tree {
     }
 
     /// As [`Dir::list`]; entries are numbered in the order of their names.
-    pub fn list(&self, from: u64, each: &mut dyn FnMut(u64, &[u8], Kind) -> bool) {
+    pub fn list(&self, from: u64, each: &mut Each) {
         let entries: Vec<_> =
             self.entries.lock().iter().map(|(name, node)| (name.clone(), node.kind())).collect();
         for (number, (name, kind)) in (0..).zip(entries).skip(from as usize) {
@@ -77,6 +76,12 @@ impl Tree {
                 return;
             }
         }
+    }
+
+    /// As [`Dir::directories`].
+    pub fn directories(&self) -> u32 {
+        let is_dir = |node: &&Node| matches!(node, Node::Dir(_));
+        self.entries.lock().values().filter(is_dir).count() as u32
     }
 
     /// As [`Dir::lookup`].
@@ -106,17 +111,21 @@ impl Dir for SubTree {
         Ok(self.get(name))
     }
 
+    fn directories(&self) -> u32 {
+        self.0.directories()
+    }
+
     fn as_tree(&self) -> Option<&Tree> {
         Some(&self.0)
     }
 
-    fn list(&self, from: u64, each: &mut dyn FnMut(u64, &[u8], Kind) -> bool) -> Result<()> {
+    fn list(&self, from: u64, _asker: &Asker, each: &mut Each) -> Result<()> {
         self.0.list(from, each);
         Ok(())
     }
 }
 
-type Show = dyn Fn(&mut String) -> Result<()> + Send + Sync;
+type Show = dyn Fn(&mut TextBuf) -> Result<()> + Send + Sync;
 type Store = dyn Fn(&str) -> Result<()> + Send + Sync;
 
 struct Closures {
@@ -132,11 +141,11 @@ impl Meta for Closures {
 }
 
 impl Text for Closures {
-    fn show(&self, out: &mut String, _caller: &Asker) -> Result<()> {
+    fn show(&self, out: &mut TextBuf, _asker: &Asker) -> Result<()> {
         (self.show)(out)
     }
 
-    fn store(&self, bytes: &[u8], _caller: &Asker) -> Result<()> {
+    fn store(&self, bytes: &[u8], _asker: &Asker) -> Result<()> {
         let store = self.store.as_ref().ok_or(Errno::EIO)?;
         let text = core::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?;
         store(text.trim())
@@ -144,19 +153,18 @@ impl Text for Closures {
 }
 
 /// A read-only file whose text a closure makes.
-pub fn text(show: impl Fn(&mut String) -> core::fmt::Result + Send + Sync + 'static) -> Node {
-    // Writing into a String fails only when memory does.
-    let show = move |out: &mut String| show(out).map_err(|_| Errno::ENOMEM);
+pub fn text(show: impl Fn(&mut TextBuf) -> core::fmt::Result + Send + Sync + 'static) -> Node {
+    let show = move |out: &mut TextBuf| written(show(out));
     Node::Text(Arc::new(Closures { mode: 0o444, show: alloc::boxed::Box::new(show), store: None }))
 }
 
 /// A file that shows a setting and changes it; `store` gets the text without blanks at its ends.
 pub fn knob(
     mode: u32,
-    show: impl Fn(&mut String) -> core::fmt::Result + Send + Sync + 'static,
+    show: impl Fn(&mut TextBuf) -> core::fmt::Result + Send + Sync + 'static,
     store: impl Fn(&str) -> Result<()> + Send + Sync + 'static,
 ) -> Node {
-    let show = move |out: &mut String| show(out).map_err(|_| Errno::ENOMEM);
+    let show = move |out: &mut TextBuf| written(show(out));
     let store: alloc::boxed::Box<Store> = alloc::boxed::Box::new(store);
     Node::Text(Arc::new(Closures { mode, show: alloc::boxed::Box::new(show), store: Some(store) }))
 }

@@ -19,7 +19,7 @@ use vfs::{
 /// Who asks, for the file system.
 #[inline]
 pub(crate) fn caller<'a>(ctx: &'a Ctx) -> Caller<'a> {
-    Caller::new(ctx.cred(), ctx.fs())
+    Caller::thread(ctx.cred(), ctx.fs(), ctx.thread.tid())
 }
 
 /// The soft RLIMIT_NOFILE.
@@ -56,7 +56,9 @@ pub fn read(ctx: &mut Ctx, fd: i32, buf: usize, len: usize) -> Result<usize> {
         return Err(Errno::EBADF);
     }
     check_user_range(buf, len)?;
-    file.read(&mut IoBuf::user(buf, len))
+    let result = file.read(&mut IoBuf::user(buf, len));
+    ctx.thread.count_read(&result);
+    result
 }
 
 /// write(2).
@@ -77,6 +79,7 @@ fn write_from(ctx: &Ctx, file: &File, mut buf: IoBuf, position: Option<u64>) -> 
         None => file.write(&mut buf),
         Some(position) => file.write_at(position, &mut buf),
     };
+    ctx.thread.count_write(&result);
     result.map_err(|error| write_error(ctx, error, limit))
 }
 
@@ -89,7 +92,9 @@ pub fn pread64(ctx: &mut Ctx, fd: i32, buf: usize, len: usize, offset: i64) -> R
     let position = position(offset)?;
     let file = ctx.files().get(fd)?;
     check_user_range(buf, len)?;
-    file.read_at(position, &mut IoBuf::user(buf, len))
+    let result = file.read_at(position, &mut IoBuf::user(buf, len));
+    ctx.thread.count_read(&result);
+    result
 }
 
 /// pwrite(2).
@@ -199,10 +204,12 @@ fn read_vector(ctx: &Ctx, fd: i32, vec: usize, count: usize, at: Option<u64>, fl
     let segments = read_segments(vec, count)?;
     let mut buf = IoBuf::segments(&segments)?;
     buf.nowait = flags & RWF_NOWAIT != 0;
-    match at {
+    let result = match at {
         None => file.read(&mut buf),
         Some(position) => file.read_at(position, &mut buf),
-    }
+    };
+    ctx.thread.count_read(&result);
+    result
 }
 
 fn write_vector(ctx: &Ctx, fd: i32, vec: usize, count: usize, at: Option<u64>, flags: u32) -> Result<usize> {
@@ -616,6 +623,8 @@ pub fn sendfile(ctx: &mut Ctx, out: i32, input: i32, offset: usize, count: usize
     let (from, to) = (ctx.files().get(input)?, ctx.files().get(out)?);
     let limit = ctx.limit(RLIMIT_FSIZE);
     let result = splicing::sendfile(&to, &from, &mut at, count, limit);
+    ctx.thread.count_read(&result);
+    ctx.thread.count_write(&result);
     write_offset(offset, at)?;
     result.map_err(|error| write_error(ctx, error, limit))
 }

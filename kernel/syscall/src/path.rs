@@ -165,12 +165,12 @@ pub fn faccessat2(ctx: &mut Ctx, dirfd: i32, path: usize, mode: u32, flags: u32)
     let own = ctx.cred();
     if flags & AT_EACCESS != 0 || (own.uid == own.fsuid && own.gid == own.fsgid && own.uid != 0) {
         let place = find_or_self(ctx, dirfd, path, flags)?;
-        return attr::access(own, &place, mode).map(|()| 0);
+        return attr::access(&caller(ctx), &place, mode).map(|()| 0);
     }
     // The path is walked with the real ids too.
     let real = Arc::new(own.for_access());
     let place = find_as(ctx, &real, dirfd, path, flags)?;
-    attr::access(&real, &place, mode).map(|()| 0)
+    attr::access(&Caller::thread(&real, ctx.fs(), ctx.thread.tid()), &place, mode).map(|()| 0)
 }
 
 fn find_as(ctx: &Ctx, cred: &Arc<Cred>, dirfd: i32, path: usize, flags: u32) -> Result<Path> {
@@ -183,7 +183,7 @@ fn find_as(ctx: &Ctx, cred: &Arc<Cred>, dirfd: i32, path: usize, flags: u32) -> 
     }
     let look = if flags & AT_SYMLINK_NOFOLLOW == 0 { Look::FOLLOW } else { Look::empty() };
     let base = base(ctx, dirfd, &path)?;
-    resolve(&Caller::new(cred, ctx.fs()), start(&base), &path, look)
+    resolve(&Caller::thread(cred, ctx.fs(), ctx.thread.tid()), start(&base), &path, look)
 }
 
 /// chmod(2).

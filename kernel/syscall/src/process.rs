@@ -52,7 +52,12 @@ pub fn clone3(ctx: &mut Ctx, args: usize, size: usize) -> Result<usize> {
 
 pub fn execve(ctx: &mut Ctx, path: usize, argv: usize, envp: usize) -> Result<usize> {
     let name = usermem::read_cstr(path, abi::fs::PATH_MAX)?;
-    let file = vfs::open::open_exec(&Caller::new(ctx.cred(), ctx.fs()), Start::Cwd, &name, Look::FOLLOW)?;
+    let file = vfs::open::open_exec(
+        &Caller::thread(ctx.cred(), ctx.fs(), ctx.thread.tid()),
+        Start::Cwd,
+        &name,
+        Look::FOLLOW,
+    )?;
     run(ctx, file, name, false, argv, envp)
 }
 
@@ -77,7 +82,8 @@ pub fn execveat(
         Some(ctx.files().get_any(dirfd)?)
     };
     let start = base.as_ref().map_or(Start::Cwd, |file| Start::At(file.path()));
-    let file = vfs::open::open_exec(&Caller::new(ctx.cred(), ctx.fs()), start, &path, look)?;
+    let file =
+        vfs::open::open_exec(&Caller::thread(ctx.cred(), ctx.fs(), ctx.thread.tid()), start, &path, look)?;
     let (name, unreachable) = match &base {
         None => (path, false),
         Some(_) => {

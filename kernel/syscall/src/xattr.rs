@@ -43,7 +43,7 @@ fn check(ctx: &Ctx, place: &Path, name: &[u8], writes: bool) -> Result<()> {
         return Err(Errno::EOPNOTSUPP);
     }
     match place.inode().file_type() {
-        FileType::Regular | FileType::Directory => permission::check_inode(place.inode(), mask, ctx.cred()),
+        FileType::Regular | FileType::Directory => permission::check_inode(place.inode(), mask, &caller(ctx)),
         _ if writes => Err(Errno::EPERM),
         _ => Err(Errno::ENODATA),
     }

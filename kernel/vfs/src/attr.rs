@@ -230,7 +230,7 @@ pub fn set_times(caller: &Caller, path: &Path, atime: NewTime, mtime: NewTime) -
         if !both_now {
             return Err(Errno::EPERM);
         }
-        permission::check_inode(inode, W_OK, caller.cred)?;
+        permission::check_inode(inode, W_OK, caller)?;
     }
     let now = now_ns();
     let value = |time| match time {
@@ -253,7 +253,7 @@ pub fn truncate(caller: &Caller, path: &Path, size: u64, size_limit: u64) -> Res
         _ => return Err(Errno::EINVAL),
     }
     path.mount.check_writable()?;
-    permission::check_inode(inode, W_OK, caller.cred)?;
+    permission::check_inode(inode, W_OK, caller)?;
     inode.begin_write()?;
     let result = resize(inode, size, size_limit, Some(caller.cred));
     inode.end_write();
@@ -282,13 +282,13 @@ pub(crate) fn resize(inode: &InodeRef, size: u64, size_limit: u64, cred: Option<
     )
 }
 
-/// access(2): `cred` is that of [`Cred::for_access`] or, with AT_EACCESS, the caller's own.
-pub fn access(cred: &Cred, path: &Path, mask: u32) -> Result<()> {
+/// access(2): the caller's credentials are those of [`Cred::for_access`] or, with AT_EACCESS, its own.
+pub fn access(caller: &Caller, path: &Path, mask: u32) -> Result<()> {
     if mask & X_OK != 0
         && path.inode().is_regular()
         && path.mount.flags().contains(crate::mount::MountFlags::NOEXEC)
     {
         return Err(Errno::EACCES);
     }
-    permission::check_path(path, mask, cred)
+    permission::check_path(path, mask, caller)
 }

@@ -26,7 +26,7 @@ use bitflags::bitflags;
 use core::any::Any;
 use core::fmt;
 use core::ops::Deref;
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use sync::levels::{FilePosition, OpenFile};
 use sync::{Once, SpinLock};
 use task::{Mutex, WaitMode, WaitQueue};
@@ -201,7 +201,9 @@ pub struct File {
     traits: FileTraits,
     /// O_* status flags (fcntl F_GETFL).
     flags: AtomicU32,
-    position: Mutex<u64, FilePosition>,
+    /// Written with `position_lock` held; /proc looks at it without.
+    position: AtomicU64,
+    position_lock: Mutex<(), FilePosition>,
     extra: Once<Box<Extra>>,
 }
 
@@ -230,7 +232,8 @@ impl File {
             mode: mode | more,
             traits,
             flags: AtomicU32::new(flags & !OPEN_ONLY),
-            position: Mutex::new(0),
+            position: AtomicU64::new(0),
+            position_lock: Mutex::new(()),
             extra: Once::new(),
         })
     }
@@ -321,8 +324,7 @@ impl File {
         if self.traits.intersects(FileTraits::STREAM.union(FileTraits::NO_POSITION)) {
             return self.read_here(&mut 0, buf);
         }
-        let mut position = self.position.lock();
-        self.read_here(&mut position, buf)
+        self.with_position(|position| self.read_here(position, buf))
     }
 
     /// pread(2).
@@ -352,8 +354,7 @@ impl File {
         if self.traits.intersects(FileTraits::STREAM.union(FileTraits::NO_POSITION)) {
             return self.write_here(&mut 0, buf);
         }
-        let mut position = self.position.lock();
-        self.write_here(&mut position, buf)
+        self.with_position(|position| self.write_here(position, buf))
     }
 
     /// pwrite(2). With O_APPEND it appends, as on Linux (pwrite(2), BUGS).
@@ -426,18 +427,22 @@ impl File {
         if self.traits.contains(FileTraits::NO_POSITION) {
             return Ok(0);
         }
-        let mut position = self.position.lock();
-        self.ops.seek(self, &mut position, offset, whence)
+        self.with_position(|position| self.ops.seek(self, position, offset, whence))
     }
 
-    /// The position, for /proc/PID/fdinfo and sendfile.
+    /// The position as it is at the moment.
     pub fn position(&self) -> u64 {
-        *self.position.lock()
+        self.position.load(Relaxed)
     }
 
     /// Runs `action` with the position locked.
+    #[inline]
     pub fn with_position<R>(&self, action: impl FnOnce(&mut u64) -> R) -> R {
-        action(&mut self.position.lock())
+        let _locked = self.position_lock.lock();
+        let mut position = self.position.load(Relaxed);
+        let result = action(&mut position);
+        self.position.store(position, Relaxed);
+        result
     }
 
     /// getdents64(2): fills the sink from the position on.
@@ -446,14 +451,15 @@ impl File {
         if !inode.is_dir() {
             return Err(Errno::ENOTDIR);
         }
-        let mut position = self.position.lock();
-        let _contents = inode.contents.read();
-        if inode.nlink() == 0 {
-            return Err(Errno::ENOENT);
-        }
-        let result = self.ops.iterate(self, &mut position, sink);
-        inode.accessed(self);
-        result
+        self.with_position(|position| {
+            let _contents = inode.contents.read();
+            if inode.nlink() == 0 {
+                return Err(Errno::ENOENT);
+            }
+            let result = self.ops.iterate(self, position, sink);
+            inode.accessed(self);
+            result
+        })
     }
 
     /// What is ready, as poll(2) tells it.

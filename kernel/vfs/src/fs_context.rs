@@ -78,11 +78,19 @@ impl FsContext {
 pub struct Caller<'a> {
     pub cred: &'a Arc<Cred>,
     pub fs: &'a FsContext,
+    /// The number of the thread that asks, for what /proc shows of oneself; 0: the kernel itself.
+    pub tid: u32,
 }
 
 impl<'a> Caller<'a> {
+    /// The kernel itself, acting as `cred`.
     pub fn new(cred: &'a Arc<Cred>, fs: &'a FsContext) -> Caller<'a> {
-        Caller { cred, fs }
+        Caller { cred, fs, tid: 0 }
+    }
+
+    /// A thread.
+    pub fn thread(cred: &'a Arc<Cred>, fs: &'a FsContext, tid: u32) -> Caller<'a> {
+        Caller { cred, fs, tid }
     }
 
     /// Whether the caller has the capability (`CAP_*`).

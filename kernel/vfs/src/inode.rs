@@ -171,7 +171,7 @@ pub trait InodeOps: Send + Sync + 'static {
     }
 
     /// Replaces the generic permission check (procfs). `mask` has the bits of access(2).
-    fn permission(&self, inode: &InodeRef, mask: u32, cred: &Cred) -> Option<Result<()>> {
+    fn permission(&self, inode: &InodeRef, mask: u32, caller: &Caller) -> Option<Result<()>> {
         None
     }
 

@@ -554,6 +554,19 @@ pub fn show_mounts(root: &Path, out: &mut dyn fmt::Write) -> fmt::Result {
     Ok(())
 }
 
+/// The text of /proc/PID/mountstats.
+pub fn show_mountstats(root: &Path, out: &mut dyn fmt::Write) -> fmt::Result {
+    for (mount, place) in visible(root) {
+        let sb = mount.sb();
+        out.write_str("device ")?;
+        text::write_escaped(out, shown_source(sb).as_bytes(), b" \t\n#")?;
+        out.write_str(" mounted on ")?;
+        text::write_escaped(out, &place, b" \t\n#")?;
+        writeln!(out, " with fstype {}", sb.fs_name)?;
+    }
+    Ok(())
+}
+
 /// The text of /proc/PID/mountinfo (proc_pid_mountinfo(5)).
 pub fn show_mountinfo(root: &Path, out: &mut dyn fmt::Write) -> fmt::Result {
     for (mount, place) in visible(root) {

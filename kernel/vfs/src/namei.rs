@@ -42,12 +42,12 @@ fn parent_of(caller: &Caller, start: Start, path: &[u8], look: Look) -> Result<(
 /// Rights to change the directory's entries.
 fn may_change(dir: &Path, caller: &Caller) -> Result<()> {
     dir.mount.check_writable()?;
-    permission::check_inode(dir.inode(), W_OK | X_OK, caller.cred)
+    permission::check_inode(dir.inode(), W_OK | X_OK, caller)
 }
 
 /// Rights to remove or replace `victim` in `dir`.
 fn may_remove(dir: &Path, victim: &InodeRef, caller: &Caller) -> Result<()> {
-    permission::check_inode(dir.inode(), W_OK | X_OK, caller.cred)?;
+    permission::check_inode(dir.inode(), W_OK | X_OK, caller)?;
     if permission::sticky_forbids(dir.inode(), victim, caller.cred) { Err(Errno::EPERM) } else { Ok(()) }
 }
 
@@ -316,7 +316,7 @@ fn check_rename(
     match target {
         Some(target) => may_remove(new_dir, target.inode(), caller)?,
         None if new_dir.inode().nlink() == 0 => return Err(Errno::ENOENT),
-        None => permission::check_inode(new_dir.inode(), W_OK | X_OK, caller.cred)?,
+        None => permission::check_inode(new_dir.inode(), W_OK | X_OK, caller)?,
     }
     let is_dir = old.inode().is_dir();
     if let Some(target) = target
@@ -331,13 +331,13 @@ fn check_rename(
     // The ".." of a moved directory changes: writing it needs rights to it.
     let moves = !Arc::ptr_eq(&old_dir.dentry, &new_dir.dentry);
     if moves && is_dir {
-        permission::check_inode(old.inode(), W_OK, caller.cred)?;
+        permission::check_inode(old.inode(), W_OK, caller)?;
     }
     if moves
         && exchange
         && let Some(target) = target.filter(|target| target.inode().is_dir())
     {
-        permission::check_inode(target.inode(), W_OK, caller.cred)?;
+        permission::check_inode(target.inode(), W_OK, caller)?;
     }
     if old.is_mountpoint() || target.is_some_and(|target| target.is_mountpoint()) {
         return Err(Errno::EBUSY);
@@ -359,7 +359,7 @@ pub fn change_dir(caller: &Caller, path: Path) -> Result<()> {
     if !path.inode().is_dir() {
         return Err(Errno::ENOTDIR);
     }
-    permission::check_inode(path.inode(), X_OK, caller.cred)?;
+    permission::check_inode(path.inode(), X_OK, caller)?;
     caller.fs.set_cwd(path);
     Ok(())
 }
@@ -369,7 +369,7 @@ pub fn change_root(caller: &Caller, path: Path) -> Result<()> {
     if !path.inode().is_dir() {
         return Err(Errno::ENOTDIR);
     }
-    permission::check_inode(path.inode(), X_OK, caller.cred)?;
+    permission::check_inode(path.inode(), X_OK, caller)?;
     if !caller.capable(abi::cap::CAP_SYS_CHROOT) {
         return Err(Errno::EPERM);
     }

@@ -153,7 +153,7 @@ fn continue_after_race(walk: &mut Walk, last: &LastName) -> Result<Path> {
 fn open_unnamed(caller: &Caller, start: Start, path: &[u8], how: OpenHow) -> Result<Arc<File>> {
     let dir = resolve(caller, start, path, how.look | Look::DIRECTORY)?;
     dir.mount.check_writable()?;
-    permission::check_inode(dir.inode(), W_OK | X_OK, caller.cred)?;
+    permission::check_inode(dir.inode(), W_OK | X_OK, caller)?;
     let mode = S_IFREG | how.mode & S_IALLUGO & !caller.fs.umask();
     let inode = dir.inode().ops.tmpfile(dir.inode(), mode, caller.cred)?;
     let name = alloc::format!("#{}", inode.ino);
@@ -183,7 +183,7 @@ fn open_place(caller: &Caller, place: Path, flags: u32, created: bool) -> Result
         _ => {}
     }
     if !created {
-        permission::check_path(&place, access_mask(flags), caller.cred)?;
+        permission::check_path(&place, access_mask(flags), caller)?;
     }
     if flags & O_NOATIME != 0 && !permission::is_owner(inode, caller.cred) {
         return Err(Errno::EPERM);
@@ -244,7 +244,7 @@ pub fn open_exec(caller: &Caller, start: Start, path: &[u8], look: Look) -> Resu
     if !inode.is_regular() || place.mount.flags().contains(MountFlags::NOEXEC) {
         return Err(Errno::EACCES);
     }
-    permission::check_inode(inode, X_OK, caller.cred)?;
+    permission::check_inode(inode, X_OK, caller)?;
     inode.deny_write()?;
     match inode.ops.open(inode, O_RDONLY, caller) {
         Ok(ops) => Ok(File::with_mode(place, ops, O_RDONLY | O_LARGEFILE, FileMode::EXEC)),

@@ -1,16 +1,17 @@
 //! Who may do what to a file: path_resolution(7), "Permissions", and the rules of unlink and chmod.
 
 use crate::cred::Cred;
-use crate::inode::Inode;
+use crate::fs_context::Caller;
+use crate::inode::{Inode, InodeRef};
 use crate::path::Path;
 use abi::cap::{CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER};
 use abi::stat::{R_OK, S_IRWXUGO, S_ISVTX, W_OK, X_OK};
 use abi::{Errno, errno::Result};
 
-/// Whether `cred` may search the directory. The common case first: everybody may.
+/// Whether the caller may search the directory. The common case first: everybody may.
 #[inline]
-pub fn may_search(inode: &Inode, cred: &Cred) -> Result<()> {
-    if inode.mode() & 0o111 == 0o111 && !custom(inode) { Ok(()) } else { check(inode, X_OK, cred) }
+pub fn may_search(inode: &InodeRef, caller: &Caller) -> Result<()> {
+    if inode.mode() & 0o111 == 0o111 && !custom(inode) { Ok(()) } else { check_inode(inode, X_OK, caller) }
 }
 
 /// File systems of generated files may decide themselves; they say so by flag.
@@ -50,7 +51,7 @@ fn check_privileged(inode: &Inode, mask: u32, cred: &Cred) -> Result<()> {
 }
 
 /// The full check of a place: the file system's own rule if it has one, read-only mounts for writing.
-pub fn check_path(path: &Path, mask: u32, cred: &Cred) -> Result<()> {
+pub fn check_path(path: &Path, mask: u32, caller: &Caller) -> Result<()> {
     let inode = path.inode();
     if mask & W_OK != 0 && path.mount.is_read_only() {
         use crate::inode::FileType::*;
@@ -58,17 +59,17 @@ pub fn check_path(path: &Path, mask: u32, cred: &Cred) -> Result<()> {
             return Err(Errno::EROFS);
         }
     }
-    check_inode(inode, mask, cred)
+    check_inode(inode, mask, caller)
 }
 
 /// [`check`] with the file system's own rule.
-pub fn check_inode(inode: &crate::InodeRef, mask: u32, cred: &Cred) -> Result<()> {
+pub fn check_inode(inode: &InodeRef, mask: u32, caller: &Caller) -> Result<()> {
     if custom(inode)
-        && let Some(answer) = inode.ops.permission(inode, mask, cred)
+        && let Some(answer) = inode.ops.permission(inode, mask, caller)
     {
         return answer;
     }
-    check(inode, mask, cred)
+    check(inode, mask, caller.cred)
 }
 
 /// Owner, or CAP_FOWNER.

@@ -200,7 +200,7 @@ impl<'a> Walk<'a> {
                 let (name, hash) = (Name::new(component.name), component.hash);
                 let slash = component.slash || self.must_be_dir;
                 require_dir(&self.at)?;
-                permission::may_search(self.at.inode(), self.caller.cred)?;
+                permission::may_search(self.at.inode(), self.caller)?;
                 return Ok(Last::Name(LastName { name, hash, slash }));
             }
             match step(&self.at, self.caller, component.name, component.hash)? {
@@ -311,7 +311,7 @@ fn step(at: &Path, caller: &Caller, name: &[u8], hash: u64) -> Result<Step> {
     if !dir.is_dir() {
         return Err(Errno::ENOTDIR);
     }
-    permission::may_search(dir, caller.cred)?;
+    permission::may_search(dir, caller)?;
     if name[0] == b'.' && name.len() <= 2 {
         if name.len() == 1 {
             return Ok(Step::Stay);

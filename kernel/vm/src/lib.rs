@@ -49,6 +49,7 @@ mod protect;
 mod readahead;
 mod remap;
 mod remote;
+mod report;
 mod show;
 mod space;
 pub mod stats;
@@ -69,6 +70,7 @@ pub use mapping::{
 };
 pub use readahead::Readahead;
 pub use remap::RemapRequest;
+pub use report::{write_meminfo, write_vmstat};
 pub use space::{AddressSpace, ProgramInfo, Usage};
 pub use writeback::BackingDevice;
 

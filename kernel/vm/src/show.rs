@@ -81,31 +81,30 @@ impl Resident {
 }
 
 impl AddressSpace {
-    /// /proc/PID/maps.
-    pub fn write_maps(&self, out: &mut dyn Write) -> fmt::Result {
+    /// The line of /proc/PID/maps for the first area that ends above `from`; returns where it ends, `None`
+    /// when there is no more.
+    pub fn write_map(&self, from: u64, out: &mut dyn Write) -> Result<Option<u64>, fmt::Error> {
         let stack = self.with_program(|program| program.stack_start);
         let areas = self.areas.read();
-        for vma in areas.set.iter() {
-            write_header(out, &areas, vma, stack)?;
-        }
-        Ok(())
+        let Some(vma) = area_after(&areas, from) else { return Ok(None) };
+        write_header(out, &areas, vma, stack)?;
+        Ok(Some(vma.end))
     }
 
-    /// /proc/PID/smaps.
-    pub fn write_smaps(&self, out: &mut dyn Write) -> fmt::Result {
+    /// As [`AddressSpace::write_map`], the lines of /proc/PID/smaps.
+    pub fn write_smap(&self, from: u64, out: &mut dyn Write) -> Result<Option<u64>, fmt::Error> {
         let stack = self.with_program(|program| program.stack_start);
         let areas = self.areas.read();
-        for vma in areas.set.iter() {
-            write_header(out, &areas, vma, stack)?;
-            let resident = self.measure(vma);
-            size_line(out, "Size:           ", vma.len())?;
-            size_line(out, "KernelPageSize: ", PAGE)?;
-            size_line(out, "MMUPageSize:    ", PAGE)?;
-            write_resident(out, &resident, false)?;
-            writeln!(out, "THPeligible:    {:>8}", 0)?;
-            write_flags(out, vma.data.flags)?;
-        }
-        Ok(())
+        let Some(vma) = area_after(&areas, from) else { return Ok(None) };
+        write_header(out, &areas, vma, stack)?;
+        let resident = self.measure(vma);
+        size_line(out, "Size:           ", vma.len())?;
+        size_line(out, "KernelPageSize: ", PAGE)?;
+        size_line(out, "MMUPageSize:    ", PAGE)?;
+        write_resident(out, &resident, false)?;
+        writeln!(out, "THPeligible:    {:>8}", 0)?;
+        write_flags(out, vma.data.flags)?;
+        Ok(Some(vma.end))
     }
 
     /// /proc/PID/smaps_rollup.
@@ -188,6 +187,10 @@ impl AddressSpace {
         });
         found
     }
+}
+
+fn area_after(areas: &Areas, from: u64) -> Option<&Vma<Area>> {
+    areas.set.overlapping(from..areas.set.bounds().end).next()
 }
 
 /// Counts the characters written, for padding to a column.

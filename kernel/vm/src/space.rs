@@ -125,6 +125,11 @@ impl AddressSpace {
         self.areas.read().layout
     }
 
+    /// Where the heap begins (brk(2)).
+    pub fn heap_start(&self) -> u64 {
+        self.areas.read().heap_start
+    }
+
     /// Where exec put the program.
     pub fn program(&self) -> Arc<ProgramInfo> {
         self.program.lock().clone()

@@ -31,7 +31,12 @@ pub(super) struct Program {
 
 /// Opens a program by a path that the kernel has (an interpreter).
 pub(super) fn open_kernel_named(ctx: &Ctx, path: &[u8]) -> Result<Arc<File>> {
-    vfs::open::open_exec(&Caller::new(ctx.cred(), ctx.fs()), Start::Cwd, path, Look::FOLLOW)
+    vfs::open::open_exec(
+        &Caller::thread(ctx.cred(), ctx.fs(), ctx.thread.tid()),
+        Start::Cwd,
+        path,
+        Look::FOLLOW,
+    )
 }
 
 /// Loads the ELF file of the request with its interpreter, and makes the stack.

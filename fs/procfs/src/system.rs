@@ -1,0 +1,160 @@
+//! The files about the system as a whole: stat, meminfo, uptime and their kin (proc(5)).
+
+use alloc::sync::Arc;
+use arch::cpu;
+use core::fmt::{self, Write};
+use kcore::{pid, usage, uts};
+use kernfs::{FixedLink, Node, PROC, TextBuf, knob, text};
+
+const NS_PER_TICK: u64 = 1_000_000_000 / abi::time::USER_HZ;
+
+/// Registers them all. `command_line` is the kernel's.
+pub fn register(command_line: &'static str) {
+    PROC.add("buddyinfo", text(buddyinfo));
+    PROC.add("cmdline", text(move |out| writeln!(out, "{command_line}")));
+    PROC.add("cpuinfo", text(|out| (0..cpu::count()).try_for_each(|number| cpu::describe(number, out))));
+    PROC.add("devices", text(|out| vfs::device::show_devices(out)));
+    PROC.add("filesystems", text(|out| vfs::show_filesystems(out)));
+    PROC.add("interrupts", text(|out| irq::show(out)));
+    PROC.add("loadavg", text(loadavg));
+    PROC.add("meminfo", text(|out| vm::write_meminfo(out)));
+    PROC.add("modules", text(|_| Ok(())));
+    PROC.add("mounts", Node::Link(Arc::new(FixedLink("self/mounts"))));
+    PROC.add("schedstat", text(|out| sched::show::schedstat(out)));
+    PROC.add("slabinfo", secret(slabinfo));
+    PROC.add("softirqs", text(|out| irq::softirq::show(out)));
+    PROC.add("stat", text(stat));
+    PROC.add("swaps", text(|out| writeln!(out, "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority")));
+    PROC.add("uptime", text(uptime));
+    PROC.add("version", text(version));
+    PROC.add("vmstat", text(vmstat));
+    PROC.add("zoneinfo", text(zoneinfo));
+}
+
+/// A text for root alone.
+fn secret(show: fn(&mut TextBuf) -> fmt::Result) -> Node {
+    knob(0o400, show, |_| Err(abi::Errno::EIO))
+}
+
+/// `cpu` lines in ticks, then counts since boot.
+fn stat(out: &mut TextBuf) -> fmt::Result {
+    let all: alloc::vec::Vec<_> = (0..cpu::count()).map(sched::cpu_times).collect();
+    let ticks = |pick: fn(&sched::CpuTimes) -> u64, times: &[sched::CpuTimes]| {
+        times.iter().map(pick).sum::<u64>() / NS_PER_TICK
+    };
+    let line = |out: &mut TextBuf, times: &[sched::CpuTimes]| {
+        writeln!(
+            out,
+            " {} {} {} {} 0 0 0 0 0 0",
+            ticks(|t| t.user_ns, times),
+            ticks(|t| t.nice_ns, times),
+            ticks(|t| t.system_ns, times),
+            ticks(|t| t.idle_ns, times)
+        )
+    };
+    out.write_str("cpu ")?;
+    line(out, &all)?;
+    for number in sched::online().iter() {
+        write!(out, "cpu{number}")?;
+        line(out, &all[number..=number])?;
+    }
+    let (interrupts, lines) = irq::totals();
+    write!(out, "intr {interrupts}")?;
+    lines.iter().try_for_each(|count| write!(out, " {count}"))?;
+    let (running, blocked) = sched::active_tasks();
+    let boot_s = (time::realtime_ns() - time::monotonic_ns()) / 1_000_000_000;
+    write!(out, "\nctxt {}\nbtime {boot_s}\nprocesses {}\n", sched::context_switches(), pid::fork_total())?;
+    write!(out, "procs_running {running}\nprocs_blocked {blocked}\n")?;
+    let (sum, each) = irq::softirq::totals();
+    write!(out, "softirq {sum}")?;
+    each.iter().try_for_each(|count| write!(out, " {count}"))?;
+    writeln!(out)
+}
+
+fn loadavg(out: &mut TextBuf) -> fmt::Result {
+    sched::show::load_average(out)?;
+    let (running, _) = sched::active_tasks();
+    writeln!(out, " {running}/{} {}", pid::thread_total(), pid::last_pid())
+}
+
+/// Seconds since boot, and seconds that CPUs were idle, all CPUs together.
+fn uptime(out: &mut TextBuf) -> fmt::Result {
+    let up_ns = time::monotonic_ns();
+    let idle_ns: u64 = (0..cpu::count()).map(|number| sched::cpu_times(number).idle_ns).sum();
+    let split = |ns: u64| (ns / 1_000_000_000, ns % 1_000_000_000 / 10_000_000);
+    let ((up, up_part), (idle, idle_part)) = (split(up_ns), split(idle_ns));
+    writeln!(out, "{up}.{up_part:02} {idle}.{idle_part:02}")
+}
+
+fn version(out: &mut TextBuf) -> fmt::Result {
+    writeln!(out, "Linux version {} (ochre) (rustc) {}", uts::RELEASE, uts::VERSION)
+}
+
+fn vmstat(out: &mut TextBuf) -> fmt::Result {
+    let (faults, major) = usage::faults();
+    vm::write_vmstat(out, faults, major)?;
+    writeln!(out, "oom_kill {}", kcore::oom::kill_total())
+}
+
+/// Free blocks of each order, a line for each zone.
+fn buddyinfo(out: &mut TextBuf) -> fmt::Result {
+    let mut result = Ok(());
+    mem::zones(|zone| {
+        result = result.and_then(|()| {
+            write!(out, "Node 0, zone {:>8} ", zone.name)?;
+            zone.blocks.iter().try_for_each(|count| write!(out, "{count:>6} "))?;
+            writeln!(out)
+        });
+    });
+    result
+}
+
+fn zoneinfo(out: &mut TextBuf) -> fmt::Result {
+    let mut result = Ok(());
+    mem::zones(|zone| {
+        let marks = zone.watermarks;
+        result = result.and_then(|()| {
+            writeln!(out, "Node 0, zone {:>8}", zone.name)?;
+            writeln!(out, "  pages free     {}", zone.free)?;
+            writeln!(out, "        min      {}", marks.min)?;
+            writeln!(out, "        low      {}", marks.low)?;
+            writeln!(out, "        high     {}", marks.high)?;
+            writeln!(out, "        spanned  {}", zone.spanned)?;
+            writeln!(out, "        present  {}", zone.managed)?;
+            writeln!(out, "        managed  {}", zone.managed)?;
+            writeln!(out, "  start_pfn:           {}", zone.start_pfn)
+        });
+    });
+    result
+}
+
+fn slabinfo(out: &mut TextBuf) -> fmt::Result {
+    writeln!(out, "slabinfo - version: 2.1")?;
+    writeln!(
+        out,
+        "# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> : tunables \
+         <limit> <batchcount> <sharedfactor> : slabdata <active_slabs> <num_slabs> <sharedavail>"
+    )?;
+    let mut result = Ok(());
+    mem::slabs(|slab| {
+        result = result.and_then(|()| {
+            writeln!(
+                out,
+                "{:<17} {:>6} {:>6} {:>6} {:>4} {:>4} : tunables {:>4} {:>4} {:>4} : slabdata {:>6} {:>6} {:>6}",
+                slab.name,
+                slab.active_objects,
+                slab.total_objects,
+                slab.object_bytes,
+                slab.objects_per_slab,
+                slab.pages_per_slab,
+                0,
+                0,
+                0,
+                slab.slabs,
+                slab.slabs,
+                0
+            )
+        });
+    });
+    result
+}
