@@ -46,6 +46,7 @@ fn bring_up(info: &'static BootInfo, line: &CommandLine) -> Result<()> {
     register_files();
     schedfs::init();
     kcore::park::init();
+    block::init(&crate::IO_SCHEDULERS, |task, cpu| sched::pin(task, cpu))?;
     if let Some(console) = uart16550::init() {
         tty::set_console(console);
     }

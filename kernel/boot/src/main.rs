@@ -18,6 +18,7 @@ mod vdso;
 
 use arch::BootInfo;
 use cmdline::CommandLine;
+use iosched_api::SchedulerInfo;
 use klog::pr_info;
 use sched_api::PolicyInfo;
 
@@ -40,6 +41,9 @@ fn policies(line: &CommandLine) -> &'static [PolicyInfo] {
         false => &POLICIES,
     }
 }
+
+/// The I/O schedulers that can be chosen besides `none`; the first is the default of disks with one queue.
+static IO_SCHEDULERS: [SchedulerInfo; 1] = [iosched_deadline::INFO];
 
 /// Entered once, on CPU 0, on the boot stack, interrupts off.
 #[allow(unsafe_code)] // SAFETY: 1. the one symbol of this name; the boot code calls it once

@@ -104,7 +104,13 @@ levels! {
 
     // ---- taken by interrupt handlers ----
     /// The handlers of interrupt lines; held while they run.
-    IrqTable 198 irq;
+    IrqTable 192 irq;
+    /// A hardware queue of a disk: requests on their way to the driver and under way.
+    BlockDispatch 194 irq;
+    /// Requests that wait: software queues, the I/O scheduler, the flush machine.
+    BlockQueue 196 irq;
+    /// A disk's free requests; bios that wait for the completion thread.
+    BlockPool 198 irq;
     /// The list of a wait queue.
     WaitQueue 200 irq;
     /// An epoll instance's ready list: filled by wake-up callbacks, under the wait queue's lock.

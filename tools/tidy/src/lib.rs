@@ -52,6 +52,7 @@ const ORDER: &[&[&str]] = &[
         "kernel/shmem",
         "kernel/kernfs",
         "kernel/schedfs",
+        "kernel/block",
         "kernel/kcore",
         "kernel/tty",
     ],

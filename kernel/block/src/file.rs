@@ -1,0 +1,157 @@
+//! Block special files: `/dev/vda` as programs open it.
+//!
+//! Without O_DIRECT reads and writes go through the device's page cache, and what is written gets to the
+//! device with fsync, BLKFLSBUF, or the last close. Writing beyond the end is ENOSPC, as on Linux.
+
+use crate::cache;
+use crate::device::{self, BlockDevice, Claim};
+use crate::{direct, ioctl};
+use abi::fcntl::{
+    O_ACCMODE, O_DIRECT, O_DSYNC, O_EXCL, O_RDONLY, SEEK_CUR, SEEK_DATA, SEEK_END, SEEK_HOLE, SEEK_SET,
+};
+use abi::stat::DevId;
+use abi::{Errno, errno::Result};
+use alloc::sync::Arc;
+use core::any::Any;
+use core::sync::atomic::Ordering;
+use vfs::{Caller, Cred, File, FileOps, FileTraits, IoBuf, OpsRef};
+use vm::{MapSource, Mapping};
+
+/// An open block device.
+pub(crate) struct BlockFile {
+    device: Arc<BlockDevice>,
+    /// The opener's rights: ioctls that change the device ask for them.
+    cred: Arc<Cred>,
+    writes: bool,
+    /// With O_EXCL the device is the opener's alone.
+    _claim: Option<Claim>,
+}
+
+/// What `vfs::device` calls for block devices of all majors.
+pub(crate) fn open(dev: DevId, flags: u32, caller: &Caller) -> Result<OpsRef> {
+    let device = device::by_dev(dev).ok_or(Errno::ENXIO)?;
+    let claim = if flags & O_EXCL != 0 { Some(device.claim("O_EXCL")?) } else { None };
+    device.openers.fetch_add(1, Ordering::AcqRel);
+    let writes = flags & O_ACCMODE != O_RDONLY;
+    Ok(OpsRef::shared(BlockFile { device, cred: caller.cred.clone(), writes, _claim: claim }))
+}
+
+/// The device behind an open file, if it is a block device's.
+pub fn of_file(file: &File) -> Option<Arc<BlockDevice>> {
+    file.ops_as::<BlockFile>().map(|block| block.device.clone())
+}
+
+impl BlockFile {
+    pub(crate) fn device(&self) -> &Arc<BlockDevice> {
+        &self.device
+    }
+
+    pub(crate) fn cred(&self) -> &Cred {
+        &self.cred
+    }
+
+    pub(crate) fn writes(&self) -> bool {
+        self.writes
+    }
+}
+
+impl FileOps for BlockFile {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn traits(&self) -> FileTraits {
+        FileTraits::REGULAR
+    }
+
+    fn read(&self, file: &File, pos: &mut u64, buf: &mut IoBuf) -> Result<usize> {
+        if file.flags() & O_DIRECT != 0 {
+            return direct::read(&self.device, pos, buf);
+        }
+        let len = buf.remaining();
+        let mapping = self.device.mapping();
+        let done = mapping.read(*pos, len, |folio, offset, len| buf.put_folio(folio, offset, len))?;
+        *pos += done as u64;
+        file.inode().accessed(file);
+        Ok(done)
+    }
+
+    fn write(&self, file: &File, pos: &mut u64, buf: &mut IoBuf) -> Result<usize> {
+        let device = &self.device;
+        if device.is_read_only() {
+            return Err(Errno::EPERM);
+        }
+        if buf.append {
+            *pos = device.bytes();
+        }
+        let room = device.bytes().saturating_sub(*pos);
+        if buf.remaining() == 0 {
+            return Ok(0);
+        }
+        if room == 0 {
+            return Err(Errno::ENOSPC);
+        }
+        let len = buf.remaining().min(usize::try_from(room).unwrap_or(usize::MAX));
+        let start = *pos;
+        let done = if file.flags() & O_DIRECT != 0 {
+            direct::write(device, pos, buf, len)?
+        } else {
+            let done =
+                cache::write(device, start, len, |folio, offset, len| buf.take_folio(folio, offset, len))?;
+            *pos += done as u64;
+            done
+        };
+        file.inode().touch_modified();
+        if file.flags() & O_DSYNC != 0 {
+            device.write_back(start, start + done as u64)?;
+            device.flush()?;
+        }
+        Ok(done)
+    }
+
+    fn seek(&self, _file: &File, pos: &mut u64, offset: i64, whence: u32) -> Result<u64> {
+        let size = self.device.bytes();
+        let base = match whence {
+            SEEK_SET => 0,
+            SEEK_CUR => *pos,
+            SEEK_END => size,
+            SEEK_DATA | SEEK_HOLE => {
+                let from = u64::try_from(offset).ok().filter(|at| *at < size).ok_or(Errno::ENXIO)?;
+                *pos = if whence == SEEK_DATA { from } else { size };
+                return Ok(*pos);
+            }
+            _ => return Err(Errno::EINVAL),
+        };
+        // A device has no place beyond its end.
+        let target = base.checked_add_signed(offset).filter(|at| *at <= size).ok_or(Errno::EINVAL)?;
+        *pos = target;
+        Ok(target)
+    }
+
+    fn ioctl(&self, _file: &File, command: u32, argument: usize) -> Result<usize> {
+        ioctl::ioctl(self, command, argument)
+    }
+
+    fn map_source(&self, _file: &File) -> Result<MapSource> {
+        Ok(MapSource::Cache(self.device.mapping().clone()))
+    }
+
+    fn mapping(&self, _file: &File) -> Option<Arc<Mapping>> {
+        Some(self.device.mapping().clone())
+    }
+
+    fn fsync(&self, _file: &File, start: u64, end: u64, _data_only: bool) -> Result<()> {
+        let written = self.device.write_back(start, end.saturating_add(1));
+        written.and(self.device.flush())
+    }
+}
+
+impl Drop for BlockFile {
+    /// The last close writes what is dirty, unless a file system has the device.
+    fn drop(&mut self) {
+        if self.device.openers.fetch_sub(1, Ordering::AcqRel) == 1 && !self.device.is_claimed() {
+            // Nobody is left to be told of an error; the next fsync is.
+            let _ = self.device.write_back(0, u64::MAX).map_err(|error| self.device.dirty.set_error(error));
+        }
+    }
+}
