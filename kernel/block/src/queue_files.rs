@@ -5,13 +5,13 @@ use crate::switch::{NONE, schedulers};
 use abi::Errno;
 use abi::errno::Result;
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use alloc::sync::{Arc, Weak};
 use core::fmt::{self, Write};
 use core::sync::atomic::Ordering::Relaxed;
-use kernfs::{Dir, Kind, Meta, Node, SYS, knob, text};
+use kernfs::{Asker, Dir, Each, Kind, Meta, Node, SYS, TextBuf, knob, text};
 
-type Show = fn(&Disk, &mut String) -> fmt::Result;
+type Show = fn(&Disk, &mut TextBuf) -> fmt::Result;
 type Store = fn(&Disk, &str) -> Result<()>;
 
 /// Files that only tell.
@@ -37,7 +37,7 @@ const FILES: &[(&str, Show)] = &[
     ("zoned", |_, out| writeln!(out, "none")),
 ];
 
-fn discard_max(disk: &Disk, out: &mut String) -> fmt::Result {
+fn discard_max(disk: &Disk, out: &mut TextBuf) -> fmt::Result {
     writeln!(out, "{}", disk.limits().discard.map_or(0, |limits| u64::from(limits.max_sectors) * 512))
 }
 
@@ -94,7 +94,7 @@ fn number(text: &str) -> Result<u32> {
 }
 
 /// Linux's line: the one in use in brackets.
-fn show_scheduler(disk: &Disk, out: &mut String) -> fmt::Result {
+fn show_scheduler(disk: &Disk, out: &mut TextBuf) -> fmt::Result {
     let current = disk.scheduler();
     let names = [NONE].into_iter().chain(schedulers().iter().map(|info| info.name));
     for (at, name) in names.enumerate() {
@@ -118,12 +118,12 @@ fn set_requests(disk: &Disk, text: &str) -> Result<()> {
 pub(crate) fn add(dir: &str, disk: &Arc<Disk>) {
     for (name, show) in FILES {
         let of: Weak<Disk> = Arc::downgrade(disk);
-        let show = move |out: &mut String| of.upgrade().map_or(Ok(()), |disk| show(&disk, out));
+        let show = move |out: &mut TextBuf| of.upgrade().map_or(Ok(()), |disk| show(&disk, out));
         SYS.add(&format!("{dir}/queue/{name}"), text(show));
     }
     for (name, show, store) in KNOBS {
         let of: Weak<Disk> = Arc::downgrade(disk);
-        let show = move |out: &mut String| of.upgrade().map_or(Ok(()), |disk| show(&disk, out));
+        let show = move |out: &mut TextBuf| of.upgrade().map_or(Ok(()), |disk| show(&disk, out));
         let of: Weak<Disk> = Arc::downgrade(disk);
         let store = move |text: &str| store(&*of.upgrade().ok_or(Errno::ENODEV)?, text);
         SYS.add(&format!("{dir}/queue/{name}"), knob(0o644, show, store));
@@ -152,12 +152,16 @@ impl Meta for Knobs {
 }
 
 impl Dir for Knobs {
+    fn directories(&self) -> u32 {
+        0
+    }
+
     fn lookup(&self, name: &[u8]) -> Result<Option<Node>> {
         let Some(disk) = self.disk.upgrade() else { return Ok(None) };
         let known = disk.scheduler_tunables().into_iter().find(|known| known.as_bytes() == name);
         let Some(name) = known else { return Ok(None) };
         let show_of = self.disk.clone();
-        let show = move |out: &mut String| {
+        let show = move |out: &mut TextBuf| {
             let value = show_of.upgrade().and_then(|disk| disk.scheduler_tunable(name));
             value.map_or(Ok(()), |value| writeln!(out, "{value}"))
         };
@@ -169,7 +173,7 @@ impl Dir for Knobs {
         Ok(Some(knob(0o644, show, store)))
     }
 
-    fn list(&self, from: u64, each: &mut dyn FnMut(u64, &[u8], Kind) -> bool) -> Result<()> {
+    fn list(&self, from: u64, _asker: &Asker, each: &mut Each) -> Result<()> {
         let Some(disk) = self.disk.upgrade() else { return Ok(()) };
         for (number, name) in (0..).zip(disk.scheduler_tunables()).skip(from as usize) {
             if !each(number, name.as_bytes(), Kind::File) {

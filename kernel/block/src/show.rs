@@ -10,7 +10,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use core::fmt::{self, Write};
-use kernfs::{PROC, SYS, text};
+use kernfs::{PROC, SYS, TextBuf, text};
 
 pub(crate) fn init() {
     PROC.add("partitions", text(show_partitions));
@@ -21,7 +21,7 @@ pub(crate) fn init() {
     }
 }
 
-fn show_partitions(out: &mut String) -> fmt::Result {
+fn show_partitions(out: &mut TextBuf) -> fmt::Result {
     writeln!(out, "major minor  #blocks  name\n")?;
     for device in devices().iter().filter(|device| device.sectors() > 0) {
         let dev = device.dev();
@@ -30,7 +30,7 @@ fn show_partitions(out: &mut String) -> fmt::Result {
     Ok(())
 }
 
-fn show_diskstats(out: &mut String) -> fmt::Result {
+fn show_diskstats(out: &mut TextBuf) -> fmt::Result {
     for device in devices() {
         let dev = device.dev();
         write!(out, "{:4} {:7} {}", dev.major, dev.minor, device.name())?;
@@ -49,10 +49,10 @@ fn device_file(
     dir: &str,
     name: &str,
     device: &Arc<BlockDevice>,
-    show: impl Fn(&BlockDevice, &mut String) -> fmt::Result + Send + Sync + 'static,
+    show: impl Fn(&BlockDevice, &mut TextBuf) -> fmt::Result + Send + Sync + 'static,
 ) {
     let device: Weak<BlockDevice> = Arc::downgrade(device);
-    let show = move |out: &mut String| device.upgrade().map_or(Ok(()), |device| show(&device, out));
+    let show = move |out: &mut TextBuf| device.upgrade().map_or(Ok(()), |device| show(&device, out));
     SYS.add(&format!("{dir}/{name}"), text(show));
 }
 
