@@ -59,6 +59,8 @@ mod imp {
 pub(crate) fn acquired<L: Level>(nested: bool) {
     #[cfg(debug_assertions)]
     {
+        // An interrupt between the two halves of `push` would leave its own rank in our place.
+        let _off = crate::irq_off();
         let held = &imp::HELD[arch::cpu::id()];
         let top = held.highest();
         if L::RANK < top || (L::RANK == top && !nested) {
@@ -72,7 +74,10 @@ pub(crate) fn acquired<L: Level>(nested: bool) {
 #[inline]
 pub(crate) fn released<L: Level>() {
     #[cfg(debug_assertions)]
-    imp::HELD[arch::cpu::id()].pop(L::RANK);
+    {
+        let _off = crate::irq_off();
+        imp::HELD[arch::cpu::id()].pop(L::RANK);
+    }
 }
 
 #[cfg(debug_assertions)]
