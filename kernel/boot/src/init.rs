@@ -25,6 +25,7 @@ fn run(info: &'static BootInfo, line: &CommandLine) {
     if let Some(seconds) = line.value("panic").and_then(|v| v.parse().ok()) {
         crate::panic::set_timeout_s(seconds);
     }
+    crate::panic::set_panic_on_oops(line.value("oops") == Some("panic"));
     if let Err(error) = bring_up(info, line) {
         panic!("start of the system failed: {error}");
     }
@@ -51,6 +52,9 @@ fn bring_up(info: &'static BootInfo, line: &CommandLine) -> Result<()> {
         tty::set_console(console);
     }
     tty::devices::init()?;
+    crate::panic::register_files();
+    #[cfg(debug_assertions)]
+    lkdtm::init();
     syscall::install();
     unpack_initramfs(info, &root);
     start_first(line, root)?;
@@ -164,6 +168,7 @@ fn is_known(name: &str) -> bool {
         "debug",
         "loglevel",
         "panic",
+        "oops",
         "maxcpus",
         "mem",
         "nokaslr",

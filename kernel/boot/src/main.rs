@@ -54,6 +54,7 @@ extern "Rust" fn ochre_main(info: &'static BootInfo) -> ! {
     mem::init(info);
     let line = CommandLine::parse(info.cmdline);
     set_log_level(&line);
+    mem::set_report(|text| klog::pr_err!("{text}"));
     pr_info!("{BANNER}");
     pr_info!("Command line: {}", info.cmdline);
     arch::platform::init(info);

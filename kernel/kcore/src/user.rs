@@ -46,18 +46,33 @@ pub fn install_calls(calls: Calls) {
     let _ = CALLS.set(calls);
 }
 
-/// Runs the calling task as a user thread until it ends; the body of every user task.
-pub(crate) fn run(
+/// What a user thread consists of while it runs.
+struct Life {
     thread: Arc<Thread>,
-    mut user: UserContext,
-    mut local: Local,
-    start: impl FnOnce(&mut Ctx),
-) {
+    process: Arc<Process>,
+    user: UserContext,
+    /// Taken by whoever ends the thread.
+    local: Option<Local>,
+}
+
+/// Runs the calling task as a user thread until it ends; the body of every user task. An oops ends the thread too.
+pub(crate) fn run(thread: Arc<Thread>, user: UserContext, local: Local, start: impl FnOnce(&mut Ctx)) {
     let process = thread.process().clone();
-    let mut ctx = Ctx { thread: &thread, process: &process, user: &mut user, local: &mut local };
-    start(&mut ctx);
-    let status = live(&mut ctx);
-    exit::end(thread, local, status);
+    let mut life = Life { thread, process, user, local: Some(local) };
+    let whole = |life: &mut Life| {
+        let Life { thread, process, user, local: Some(local) } = life else { return 0 };
+        let mut ctx = Ctx { thread, process, user, local };
+        start(&mut ctx);
+        live(&mut ctx)
+    };
+    let status = task::with_rescue(&mut life, whole, |life| end(life, SIGSEGV as i32));
+    end(&mut life, status);
+}
+
+fn end(life: &mut Life, status: i32) {
+    if let Some(local) = life.local.take() {
+        exit::end(life.thread.clone(), local, status);
+    }
 }
 
 fn live(ctx: &mut Ctx) -> i32 {
@@ -76,6 +91,7 @@ fn live(ctx: &mut Ctx) -> i32 {
                 return status;
             }
         }
+        task::assert_nothing_held();
         match ctx.user.run() {
             Trap::Syscall => {
                 let number = ctx.user.syscall_nr();

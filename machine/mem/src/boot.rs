@@ -41,6 +41,8 @@ pub fn init_cpu() {
 fn set_up(info: &BootInfo) -> Result<(), OutOfMemory> {
     if let Some(letters) = argument(info.cmdline, "slab_debug") {
         crate::debug_slab(letters);
+    } else if cfg!(all(debug_assertions, target_os = "none")) {
+        crate::debug_slab("FZP");
     }
     let usable = usable_memory(info);
     let mut free = usable.clone();

@@ -317,13 +317,20 @@ impl Cache {
         if let Err(finding) = checked {
             let colour = frame(pfn).aux.load(Ordering::Relaxed) as u16;
             let at = virt_of(pfn) as usize + layout.slot_at(slot, colour);
-            crate::report(format_args!("{}", finding.report(self.name, at)));
+            self.report_finding(&finding, at);
         }
+    }
+
+    /// Debug builds of the kernel end here: so soon after the wrong write the culprit can be found.
+    fn report_finding(&self, finding: &Finding, at: usize) {
+        let text = finding.report(self.name, at);
+        assert!(!cfg!(all(debug_assertions, target_os = "none")), "{text}");
+        crate::report(format_args!("{text}"));
     }
 
     fn report_pointer(&self, problem: Problem, object: NonNull<u8>) {
         let finding = Finding::of_pointer(problem);
-        crate::report(format_args!("{}", finding.report(self.name, object.as_ptr() as usize)));
+        self.report_finding(&finding, object.as_ptr() as usize);
     }
 
     fn info(&self) -> Option<SlabInfo> {

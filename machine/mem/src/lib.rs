@@ -44,6 +44,8 @@ mod kernel_table;
 mod kmem;
 mod local;
 mod pages;
+#[cfg(debug_assertions)]
+pub mod provoke;
 mod reclaim;
 mod stack;
 mod stats;

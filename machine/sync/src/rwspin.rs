@@ -9,15 +9,11 @@ use arch::{cpu, irq};
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicU32, Ordering};
-
-const WRITER: u32 = 1 << 31;
-const WAITING: u32 = 1 << 30;
-const READERS: u32 = WAITING - 1;
+use lockword::RwWord;
 
 /// Many readers or one writer, preemption off; interrupts off too when `L::IRQ`.
 pub struct RwSpinLock<T: ?Sized, L: Level> {
-    state: AtomicU32,
+    word: RwWord,
     _level: PhantomData<fn() -> L>,
     value: UnsafeCell<T>,
 }
@@ -41,7 +37,7 @@ pub struct WriteGuard<'a, T: ?Sized, L: Level> {
 
 impl<T, L: Level> RwSpinLock<T, L> {
     pub const fn new(value: T) -> Self {
-        RwSpinLock { state: AtomicU32::new(0), _level: PhantomData, value: UnsafeCell::new(value) }
+        RwSpinLock { word: RwWord::new(), _level: PhantomData, value: UnsafeCell::new(value) }
     }
 }
 
@@ -51,40 +47,16 @@ impl<T: ?Sized, L: Level> RwSpinLock<T, L> {
     pub fn read(&self) -> ReadGuard<'_, T, L> {
         let flags = enter::<L>();
         lockdep::acquired::<L>(false);
-        loop {
-            let state = self.state.load(Ordering::Relaxed);
-            if state & (WRITER | WAITING) == 0
-                && self
-                    .state
-                    .compare_exchange_weak(state, state + 1, Ordering::Acquire, Ordering::Relaxed)
-                    .is_ok()
-            {
-                return ReadGuard { lock: self, flags, _not_send: PhantomData };
-            }
-            cpu::relax();
-        }
+        self.word.read(cpu::relax);
+        ReadGuard { lock: self, flags, _not_send: PhantomData }
     }
 
     /// Takes the value for itself.
     pub fn write(&self) -> WriteGuard<'_, T, L> {
         let flags = enter::<L>();
         lockdep::acquired::<L>(false);
-        loop {
-            let state = self.state.load(Ordering::Relaxed);
-            if state & (WRITER | READERS) == 0 {
-                // Claims the lock and clears WAITING; another waiting writer sets it again.
-                if self
-                    .state
-                    .compare_exchange_weak(state, WRITER, Ordering::Acquire, Ordering::Relaxed)
-                    .is_ok()
-                {
-                    return WriteGuard { lock: self, flags, _not_send: PhantomData };
-                }
-            } else if state & WAITING == 0 {
-                self.state.fetch_or(WAITING, Ordering::Relaxed);
-            }
-            cpu::relax();
-        }
+        self.word.write(cpu::relax);
+        WriteGuard { lock: self, flags, _not_send: PhantomData }
     }
 }
 
@@ -99,7 +71,7 @@ impl<T: ?Sized, L: Level> Deref for ReadGuard<'_, T, L> {
 impl<T: ?Sized, L: Level> Drop for ReadGuard<'_, T, L> {
     fn drop(&mut self) {
         lockdep::released::<L>();
-        self.lock.state.fetch_sub(1, Ordering::Release);
+        self.lock.word.unread();
         leave(self.flags.take());
     }
 }
@@ -122,7 +94,7 @@ impl<T: ?Sized, L: Level> DerefMut for WriteGuard<'_, T, L> {
 impl<T: ?Sized, L: Level> Drop for WriteGuard<'_, T, L> {
     fn drop(&mut self) {
         lockdep::released::<L>();
-        self.lock.state.fetch_and(!WRITER, Ordering::Release);
+        self.lock.word.unwrite();
         leave(self.flags.take());
     }
 }

@@ -4,11 +4,11 @@ use crate::levels::TimeKeeper;
 use crate::spin::SpinLock;
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
-use core::sync::atomic::{AtomicU32, Ordering, fence};
+use lockword::SeqWord;
 
 /// A value that readers copy without writing to shared memory.
 pub struct SeqLock<T: Copy> {
-    sequence: AtomicU32,
+    sequence: SeqWord,
     writers: SpinLock<(), TimeKeeper>,
     value: UnsafeCell<T>,
 }
@@ -18,20 +18,18 @@ unsafe impl<T: Copy + Send> Sync for SeqLock<T> {}
 
 impl<T: Copy> SeqLock<T> {
     pub const fn new(value: T) -> Self {
-        SeqLock { sequence: AtomicU32::new(0), writers: SpinLock::new(()), value: UnsafeCell::new(value) }
+        SeqLock { sequence: SeqWord::new(), writers: SpinLock::new(()), value: UnsafeCell::new(value) }
     }
 
     /// A consistent copy. Any context, except inside this lock's own writer.
     #[inline]
     pub fn read(&self) -> T {
         loop {
-            let before = self.sequence.load(Ordering::Acquire);
-            if before & 1 == 0 {
+            if let Some(ticket) = self.sequence.begin_read() {
                 // SAFETY: 1. the pointer is valid for the lock's life; 2. a torn copy is discarded below
                 // before anybody looks at it (T is Copy: no drop runs on it).
                 let copy = unsafe { core::ptr::read_volatile(self.value.get().cast::<MaybeUninit<T>>()) };
-                fence(Ordering::Acquire);
-                if self.sequence.load(Ordering::Relaxed) == before {
+                if self.sequence.end_read(ticket) {
                     // SAFETY: 1. no writer was inside between the two looks, so these are the bytes of a T.
                     return unsafe { copy.assume_init() };
                 }
@@ -43,10 +41,9 @@ impl<T: Copy> SeqLock<T> {
     /// Changes the value. Interrupts are off meanwhile.
     pub fn update(&self, change: impl FnOnce(&mut T)) {
         let _writer = self.writers.lock();
-        self.sequence.fetch_add(1, Ordering::Relaxed);
-        fence(Ordering::Release);
+        self.sequence.begin_write();
         // SAFETY: 1. the writers' lock makes this the only writer; 2. readers never hold references.
         change(unsafe { &mut *self.value.get() });
-        self.sequence.fetch_add(1, Ordering::Release);
+        self.sequence.end_write();
     }
 }

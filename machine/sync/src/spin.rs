@@ -1,18 +1,15 @@
-//! The spin lock.
-//!
-//! Test-and-test-and-set rather than tickets or MCS: under emulation (and in any guest) a virtual CPU
-//! may be descheduled while it waits, and a fair queue then stalls everybody behind it.
+//! The spin lock: [`SpinWord`] around a value, with preemption and interrupts.
 
 use crate::{Level, lockdep};
 use arch::{cpu, irq};
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicBool, Ordering};
+use lockword::SpinWord;
 
 /// Mutual exclusion with preemption off; with interrupts off too when `L::IRQ`.
 pub struct SpinLock<T: ?Sized, L: Level> {
-    locked: AtomicBool,
+    word: SpinWord,
     _level: PhantomData<fn() -> L>,
     value: UnsafeCell<T>,
 }
@@ -31,7 +28,7 @@ pub struct SpinGuard<'a, T: ?Sized, L: Level> {
 
 impl<T, L: Level> SpinLock<T, L> {
     pub const fn new(value: T) -> Self {
-        SpinLock { locked: AtomicBool::new(false), _level: PhantomData, value: UnsafeCell::new(value) }
+        SpinLock { word: SpinWord::new(), _level: PhantomData, value: UnsafeCell::new(value) }
     }
 
     pub fn into_inner(self) -> T {
@@ -56,18 +53,14 @@ impl<T: ?Sized, L: Level> SpinLock<T, L> {
     fn lock_at(&self, nested: bool) -> SpinGuard<'_, T, L> {
         let flags = enter::<L>();
         lockdep::acquired::<L>(nested);
-        while self.locked.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            while self.locked.load(Ordering::Relaxed) {
-                cpu::relax();
-            }
-        }
+        self.word.lock(cpu::relax);
         SpinGuard { lock: self, flags, _not_send: PhantomData }
     }
 
     /// Takes the lock if it is free.
     pub fn try_lock(&self) -> Option<SpinGuard<'_, T, L>> {
         let flags = enter::<L>();
-        if self.locked.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
+        if !self.word.try_lock() {
             leave(flags);
             return None;
         }
@@ -81,7 +74,7 @@ impl<T: ?Sized, L: Level> SpinLock<T, L> {
 
     /// Whether somebody holds it; for reports only.
     pub fn is_locked(&self) -> bool {
-        self.locked.load(Ordering::Relaxed)
+        self.word.is_locked()
     }
 
     /// Breaks the lock: for the panic path, when the holder will never run again.
@@ -89,7 +82,7 @@ impl<T: ?Sized, L: Level> SpinLock<T, L> {
     /// # Safety
     /// 1. Every other CPU is stopped; 2. the value may be half changed, and the caller only prints.
     pub unsafe fn force_unlock(&self) {
-        self.locked.store(false, Ordering::Release);
+        self.word.unlock();
     }
 }
 
@@ -136,7 +129,7 @@ impl<T: ?Sized, L: Level> Drop for SpinGuard<'_, T, L> {
     #[inline]
     fn drop(&mut self) {
         lockdep::released::<L>();
-        self.lock.locked.store(false, Ordering::Release);
+        self.lock.word.unlock();
         leave(self.flags.take());
     }
 }

@@ -18,13 +18,15 @@
 extern crate alloc;
 
 mod mutex;
+mod rescue;
 mod rwsem;
 mod scheduler;
 mod slot;
 mod task;
 mod wait;
 
-pub use mutex::{Mutex, MutexGuard};
+pub use mutex::{Mutex, MutexGuard, assert_nothing_held};
+pub use rescue::{abandon, can_be_abandoned, with_rescue};
 pub use rwsem::{RwSemaphore, SemReadGuard, SemWriteGuard};
 pub use scheduler::{
     Scheduler, TimeoutHandle, TimeoutSource, install_scheduler, install_timeouts, might_sleep, schedule,

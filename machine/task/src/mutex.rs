@@ -8,16 +8,12 @@ use crate::wait::{WaitMode, WaitQueue};
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicU32, Ordering};
+use lockword::MutexWord;
 use sync::Level;
-
-const FREE: u32 = 0;
-const LOCKED: u32 = 1;
-const CONTENDED: u32 = 2;
 
 /// Mutual exclusion for process context; the holder may sleep.
 pub struct Mutex<T: ?Sized, L: Level> {
-    word: AtomicU32,
+    word: MutexWord,
     waiters: WaitQueue,
     _level: PhantomData<fn() -> L>,
     value: UnsafeCell<T>,
@@ -36,7 +32,7 @@ pub struct MutexGuard<'a, T: ?Sized, L: Level> {
 impl<T, L: Level> Mutex<T, L> {
     pub const fn new(value: T) -> Self {
         Mutex {
-            word: AtomicU32::new(FREE),
+            word: MutexWord::new(),
             waiters: WaitQueue::new(&"mutex_lock"),
             _level: PhantomData,
             value: UnsafeCell::new(value),
@@ -68,7 +64,7 @@ impl<T: ?Sized, L: Level> Mutex<T, L> {
     fn lock_at(&self, nested: bool) -> MutexGuard<'_, T, L> {
         crate::scheduler::might_sleep();
         acquired::<L>(nested);
-        if self.word.compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_err() {
+        if !self.word.try_lock() {
             self.lock_slow();
         }
         MutexGuard { lock: self, _not_send: PhantomData }
@@ -76,14 +72,15 @@ impl<T: ?Sized, L: Level> Mutex<T, L> {
 
     #[cold]
     fn lock_slow(&self) {
-        // Marks the word contended on every try, so that the holder's unlock wakes one of us.
-        let attempt = || (self.word.swap(CONTENDED, Ordering::Acquire) == FREE).then_some(());
+        let attempt = || self.word.try_lock_waiting().then_some(());
         let _ = self.waiters.wait_exclusive(WaitMode::Uninterruptible, None, attempt);
     }
 
     /// Takes the lock if it is free.
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T, L>> {
-        self.word.compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        if !self.word.try_lock() {
+            return None;
+        }
         acquired::<L>(true);
         Some(MutexGuard { lock: self, _not_send: PhantomData })
     }
@@ -114,7 +111,7 @@ impl<T: ?Sized, L: Level> Drop for MutexGuard<'_, T, L> {
     #[inline]
     fn drop(&mut self) {
         released::<L>();
-        if self.lock.word.swap(FREE, Ordering::Release) == CONTENDED {
+        if self.lock.word.unlock() {
             self.lock.waiters.wake_one();
         }
     }
@@ -151,5 +148,17 @@ pub(crate) fn released<L: Level>() {
         if let Some(at) = held.iter().rposition(|&rank| rank == L::RANK) {
             held.remove(at);
         }
+    }
+}
+
+/// Debug builds: what a system call or a fault leaves behind when it is done. Preemption on, no lock held.
+#[inline]
+pub fn assert_nothing_held() {
+    #[cfg(debug_assertions)]
+    {
+        let count = arch::cpu::preempt_count();
+        assert!(count == 0, "preemption is off ({count:#x}) on the way to user mode");
+        let held = crate::current().held_sleeping.lock().len();
+        assert!(held == 0, "{held} sleeping locks are held on the way to user mode");
     }
 }

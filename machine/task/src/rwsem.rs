@@ -7,18 +7,12 @@ use crate::wait::WaitQueue;
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicU32, Ordering};
+use lockword::SemWord;
 use sync::Level;
-
-const WRITER: u32 = 1 << 31;
-/// Writers that wait, counted in bits 20..31.
-const WAITING_WRITER: u32 = 1 << 20;
-const WAITING_WRITERS: u32 = WRITER - WAITING_WRITER;
-const READERS: u32 = WAITING_WRITER - 1;
 
 /// Many readers or one writer, for process context; holders may sleep.
 pub struct RwSemaphore<T: ?Sized, L: Level> {
-    state: AtomicU32,
+    word: SemWord,
     waiters: WaitQueue,
     _level: PhantomData<fn() -> L>,
     value: UnsafeCell<T>,
@@ -42,7 +36,7 @@ pub struct SemWriteGuard<'a, T: ?Sized, L: Level> {
 impl<T, L: Level> RwSemaphore<T, L> {
     pub const fn new(value: T) -> Self {
         RwSemaphore {
-            state: AtomicU32::new(0),
+            word: SemWord::new(),
             waiters: WaitQueue::new(&"rwsem_down"),
             _level: PhantomData,
             value: UnsafeCell::new(value),
@@ -57,21 +51,10 @@ impl<T: ?Sized, L: Level> RwSemaphore<T, L> {
     pub fn read(&self) -> SemReadGuard<'_, T, L> {
         crate::scheduler::might_sleep();
         acquired::<L>(false);
-        if self.try_read_once().is_none() {
-            self.waiters.wait(|| self.try_read_once());
+        if !self.word.try_read() {
+            self.waiters.wait(|| self.word.try_read().then_some(()));
         }
         SemReadGuard { lock: self, _not_send: PhantomData }
-    }
-
-    fn try_read_once(&self) -> Option<()> {
-        let mut state = self.state.load(Ordering::Relaxed);
-        while state & (WRITER | WAITING_WRITERS) == 0 {
-            match self.state.compare_exchange_weak(state, state + 1, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Some(()),
-                Err(now) => state = now,
-            }
-        }
-        None
     }
 
     /// Takes the value for itself.
@@ -90,24 +73,11 @@ impl<T: ?Sized, L: Level> RwSemaphore<T, L> {
     fn write_at(&self, nested: bool) -> SemWriteGuard<'_, T, L> {
         crate::scheduler::might_sleep();
         acquired::<L>(nested);
-        if self.state.compare_exchange(0, WRITER, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            self.state.fetch_add(WAITING_WRITER, Ordering::Relaxed);
-            self.waiters.wait(|| self.try_write_waiting());
+        if !self.word.try_write() {
+            self.word.begin_waiting();
+            self.waiters.wait(|| self.word.try_write_waiting().then_some(()));
         }
         SemWriteGuard { lock: self, _not_send: PhantomData }
-    }
-
-    /// One try of a writer that is counted as waiting; success takes it out of the count.
-    fn try_write_waiting(&self) -> Option<()> {
-        let mut state = self.state.load(Ordering::Relaxed);
-        while state & (WRITER | READERS) == 0 {
-            let new = (state - WAITING_WRITER) | WRITER;
-            match self.state.compare_exchange_weak(state, new, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Some(()),
-                Err(now) => state = now,
-            }
-        }
-        None
     }
 
     pub fn get_mut(&mut self) -> &mut T {
@@ -126,8 +96,7 @@ impl<T: ?Sized, L: Level> Deref for SemReadGuard<'_, T, L> {
 impl<T: ?Sized, L: Level> Drop for SemReadGuard<'_, T, L> {
     fn drop(&mut self) {
         released::<L>();
-        let before = self.lock.state.fetch_sub(1, Ordering::SeqCst);
-        if before & READERS == 1 && before & WAITING_WRITERS != 0 {
+        if self.lock.word.unread() {
             self.lock.waiters.wake_all();
         }
     }
@@ -151,7 +120,7 @@ impl<T: ?Sized, L: Level> DerefMut for SemWriteGuard<'_, T, L> {
 impl<T: ?Sized, L: Level> Drop for SemWriteGuard<'_, T, L> {
     fn drop(&mut self) {
         released::<L>();
-        self.lock.state.fetch_and(!WRITER, Ordering::SeqCst);
+        self.lock.word.unwrite();
         if !self.lock.waiters.is_empty() {
             self.lock.waiters.wake_all();
         }

@@ -20,7 +20,8 @@ use core::any::Any;
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::Deref;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use lockword::SleepWord;
 use mem::{KernelStack, OutOfMemory, UserTable};
 use sync::levels::{Leaf, TaskIds};
 use sync::{Once, SpinLock};
@@ -34,7 +35,7 @@ pub struct TaskId(pub u32);
 #[repr(u32)]
 pub enum State {
     /// Runs or is ready to run: R.
-    Running = 0,
+    Running = lockword::RUNNING,
     /// Sleeps until its condition or any signal: S.
     Interruptible = 1,
     /// Sleeps until its condition: D.
@@ -84,10 +85,17 @@ impl State {
 
 type Body = Box<dyn FnOnce() + Send>;
 
+/// See [`crate::with_rescue`].
+#[derive(Clone, Copy)]
+pub(crate) struct Rescue {
+    pub call: *mut (),
+    pub run: unsafe fn(*mut ()),
+}
+
 /// Something that can be scheduled. Always in an `Arc`.
 pub struct Task {
     id: TaskId,
-    state: AtomicU32,
+    state: SleepWord,
     /// True from the switch to it until its registers are saved again.
     on_cpu: AtomicBool,
     /// Set by the signal code: interruptible sleeps end.
@@ -104,6 +112,10 @@ pub struct Task {
     /// The user page table to activate; None: kernel thread.
     table: UnsafeCell<Option<Arc<UserTable>>>,
     body: UnsafeCell<Option<Body>>,
+    /// Who ends the task if it must be given up.
+    rescue: UnsafeCell<Option<Rescue>>,
+    /// It was given up: its stack may hold what others point to, and stays.
+    abandoned: AtomicBool,
     /// None: the boot context of a CPU, whose stack was not allocated.
     stack: Option<KernelStack>,
     #[cfg(debug_assertions)]
@@ -111,7 +123,7 @@ pub struct Task {
 }
 
 // SAFETY: 1. `registers` is touched by `switch_to` alone, on the CPU for which `on_cpu` was won;
-// 2. `table` and `body` are touched by the task itself and by its maker before the first wake-up;
+// 2. `table`, `body` and `rescue` are touched by the task itself and by its maker before the first wake-up;
 // 3. all other fields are Sync.
 unsafe impl Sync for Task {}
 // SAFETY: 1. no field is tied to a thread of the host or to a CPU.
@@ -183,7 +195,7 @@ impl Task {
     fn bare(name: String, registers: Registers, stack: Option<KernelStack>, state: State) -> Task {
         Task {
             id: take_id(),
-            state: AtomicU32::new(state as u32),
+            state: SleepWord::new(state as u32),
             on_cpu: AtomicBool::new(false),
             signal_pending: AtomicBool::new(false),
             fatal_pending: AtomicBool::new(false),
@@ -194,6 +206,8 @@ impl Task {
             registers: UnsafeCell::new(registers),
             table: UnsafeCell::new(None),
             body: UnsafeCell::new(None),
+            rescue: UnsafeCell::new(None),
+            abandoned: AtomicBool::new(false),
             stack,
             #[cfg(debug_assertions)]
             held_sleeping: SpinLock::new(Vec::new()),
@@ -205,7 +219,7 @@ impl Task {
     }
 
     pub fn state(&self) -> State {
-        State::from_u32(self.state.load(Ordering::Acquire))
+        State::from_u32(self.state.state())
     }
 
     /// Whether a CPU runs it, or has not finished saving its registers.
@@ -284,15 +298,14 @@ impl Task {
 
     /// Wakes the task if `accept(state)`: a signal wakes Interruptible sleepers only, SIGCONT Stopped ones.
     pub fn wake_from(self: &Arc<Self>, accept: impl Fn(State) -> bool) -> bool {
-        let turned = self.state.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |state| {
+        let turned = self.state.wake(|state| {
             let state = State::from_u32(state);
-            (state != State::Running && state != State::Dead && accept(state))
-                .then_some(State::Running as u32)
+            state != State::Dead && accept(state)
         });
-        if turned.is_ok() {
+        if turned {
             scheduler().wake(self);
         }
-        turned.is_ok()
+        turned
     }
 
     /// Whether this is the same task as the current one.
@@ -303,6 +316,9 @@ impl Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
+        if *self.abandoned.get_mut() {
+            core::mem::forget(self.stack.take());
+        }
         IDS.lock().free.push(self.id.0);
     }
 }
@@ -345,13 +361,13 @@ impl Current {
     /// [`schedule`], or [`Current::set_running`] when the condition came true.
     #[inline]
     pub fn announce(&self, state: State) {
-        self.state.store(state as u32, Ordering::SeqCst);
+        self.state.announce(state as u32);
     }
 
     /// Takes an announcement back.
     #[inline]
     pub fn set_running(&self) {
-        self.state.store(State::Running as u32, Ordering::SeqCst);
+        self.state.take_back();
     }
 
     /// Changes the user page table of the current task (exec, exit, kernel threads that borrow one) and
@@ -365,6 +381,33 @@ impl Current {
         // SAFETY: 1. only the task itself changes its table; 2. the switch code reads it with interrupts
         // off on this CPU, hence not now.
         unsafe { core::mem::replace(&mut *self.table.get(), table) }
+    }
+
+    pub(crate) fn set_rescue(&self, rescue: Option<Rescue>) {
+        // SAFETY: 1. only the task itself touches the cell.
+        unsafe { *self.rescue.get() = rescue };
+    }
+
+    pub(crate) fn take_rescue(&self) -> Option<Rescue> {
+        // SAFETY: 1. as above.
+        unsafe { (*self.rescue.get()).take() }
+    }
+
+    pub(crate) fn has_rescue(&self) -> bool {
+        // SAFETY: 1. as above.
+        unsafe { (*self.rescue.get()).is_some() }
+    }
+
+    pub(crate) fn set_abandoned(&self) {
+        self.abandoned.store(true, Ordering::Relaxed);
+    }
+
+    /// Debug builds: the sleeping locks that the task holds no longer count for the lock order. How many there were.
+    pub(crate) fn forget_held_locks(&self) -> usize {
+        #[cfg(debug_assertions)]
+        return core::mem::take(&mut *self.held_sleeping.lock()).len();
+        #[cfg(not(debug_assertions))]
+        0
     }
 
     /// The current task's user page table.
@@ -483,7 +526,7 @@ extern "C" fn first_steps(_arg: usize) -> ! {
 /// Ends the current task. Everything it owned on its stack must be dropped before.
 pub fn exit() -> ! {
     drop(current().set_table(None));
-    current().state.store(State::Dead as u32, Ordering::SeqCst);
+    current().announce(State::Dead);
     schedule();
     unreachable!("a dead task was scheduled")
 }

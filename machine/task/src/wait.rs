@@ -13,12 +13,13 @@
 //! O(1) however long the queue is.
 
 use crate::scheduler::{might_sleep, sleep_until};
-use crate::task::{State, Task, current};
+use crate::task::{Current, State, Task, current};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::cell::{Cell, UnsafeCell};
 use core::marker::PhantomPinned;
 use core::ptr;
+use lockword::{SleepEnd, Sleeper};
 use sync::SpinLock;
 use sync::levels;
 
@@ -350,7 +351,7 @@ fn wait_any_inner<R>(
     wait_any_inner(rest, mode, deadline_ns, name, attempt)
 }
 
-/// The loop of the sleeping protocol; the node is queued already.
+/// The sleeping protocol ([`lockword::sleep()`]); the node is queued already.
 fn sleep_loop<R>(
     mode: WaitMode,
     deadline_ns: Option<u64>,
@@ -359,46 +360,44 @@ fn sleep_loop<R>(
 ) -> Result<R, WaitEnd> {
     let task = current();
     task.set_waiting_on(Some(name));
-    let result = loop {
-        task.announce(mode.state());
-        if let Some(value) = attempt_running(&task, mode, attempt) {
-            break Ok(value);
-        }
-        if mode.interrupted(&task) {
-            break Err(WaitEnd::Signal);
-        }
-        if sleep_until(deadline_ns) {
-            task.set_running();
-            break attempt().ok_or(WaitEnd::Timeout);
-        }
-    };
-    task.set_running();
+    let result = lockword::sleep(&Waiter { task, mode, deadline_ns }, attempt);
     task.set_waiting_on(None);
-    result
+    result.map_err(|end| match end {
+        SleepEnd::Signal => WaitEnd::Signal,
+        SleepEnd::Timeout => WaitEnd::Timeout,
+    })
 }
 
-/// Runs the attempt with the state announced. An attempt that itself sleeps (takes a contended mutex)
-/// comes back Running; then the announcement is repeated and the attempt made again, so that no wake-up
-/// in between is lost.
-fn attempt_running<R>(
-    task: &crate::Current,
+/// The current task on its way to sleep.
+struct Waiter {
+    task: Current,
     mode: WaitMode,
-    attempt: &mut dyn FnMut() -> Option<R>,
-) -> Option<R> {
-    loop {
-        if let Some(value) = attempt() {
-            return Some(value);
-        }
-        if task.state() != State::Running {
-            return None;
-        }
-        // Woken (or slept) during the attempt: the state is Running, so look again before sleeping.
-        task.announce(mode.state());
-        if let Some(value) = attempt() {
-            return Some(value);
-        }
-        if task.state() == mode.state() || mode.interrupted(task) {
-            return None;
-        }
+    deadline_ns: Option<u64>,
+}
+
+impl Sleeper for Waiter {
+    #[inline]
+    fn announce(&self) {
+        self.task.announce(self.mode.state());
+    }
+
+    #[inline]
+    fn is_announced(&self) -> bool {
+        self.task.state() != State::Running
+    }
+
+    #[inline]
+    fn take_back(&self) {
+        self.task.set_running();
+    }
+
+    #[inline]
+    fn interrupted(&self) -> bool {
+        self.mode.interrupted(&self.task)
+    }
+
+    #[inline]
+    fn sleep(&self) -> bool {
+        sleep_until(self.deadline_ns)
     }
 }
