@@ -49,7 +49,9 @@ impl Target {
     }
 
     fn machine(self) -> Machine {
-        Machine { kernel: other_kernel(), debug: self.debug, ..Machine::new(self.arch) }
+        // A bug that costs only one program would go unnoticed.
+        let append = vec!["oops=panic".into()];
+        Machine { kernel: other_kernel(), debug: self.debug, append, ..Machine::new(self.arch) }
     }
 }
 

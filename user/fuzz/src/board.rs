@@ -18,6 +18,9 @@ pub struct Lane {
     pub args: [AtomicU64; 6],
 }
 
+/// Far from everything else, so that a call with a length too long for its target does not hit the board.
+const ADDRESS: usize = 0x10_0000_0000;
+
 /// Shared by fork.
 pub struct Board {
     pub lanes: [Lane; MAX_LANES],
@@ -31,8 +34,9 @@ pub struct Board {
 /// A zeroed board that forked processes share.
 pub fn new() -> rt::Result<&'static Board> {
     let len = size_of::<Board>();
-    // SAFETY: 1. without MAP_FIXED the kernel chooses unused addresses.
-    let at = unsafe { mm::map(0, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0) }?;
+    let flags = MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
+    // SAFETY: 1. nothing is replaced.
+    let at = unsafe { mm::map(ADDRESS, len, PROT_READ | PROT_WRITE, flags, -1, 0) }?;
     // SAFETY: 1. the mapping is as long as the board, page-aligned, zeroed, and never unmapped by name; 2. all
     // fields are atomic integers, for which zero is a value.
     Ok(unsafe { &*(at as *const Board) })

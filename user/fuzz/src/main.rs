@@ -24,6 +24,7 @@ mod worker;
 
 use alloc::ffi::CString;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use board::Board;
 use core::ffi::CStr;
@@ -35,7 +36,7 @@ use rt::{env, fs, io, println, syscall, time};
 
 const LOOK_NS: u64 = 10_000_000;
 /// Without a call for so long a worker is replaced: something blocks it that the timer does not end.
-const STALL_NS: u64 = 2_000_000_000;
+const STALL_NS: u64 = 500_000_000;
 /// A killed process that is still there after this is a hang of the kernel.
 const DEATH_NS: u64 = 60_000_000_000;
 const REPORT_CALLS: u64 = 100_000;
@@ -193,7 +194,9 @@ impl Run<'_> {
     fn end(&mut self) -> bool {
         let begun_ns = time::now_ns();
         loop {
-            for pid in self.seats.iter().filter_map(|seat| seat.pid).chain(own_children()) {
+            let left = own_children();
+            let workers = self.seats.iter().filter_map(|seat| seat.pid);
+            for pid in workers.chain(left.iter().flatten().copied()) {
                 let _ = process::kill(-pid, SIGKILL);
                 let _ = process::kill(pid, SIGKILL);
             }
@@ -201,8 +204,12 @@ impl Run<'_> {
             if process::wait(-1, WNOHANG).is_err() {
                 return true; // ECHILD: nobody is left
             }
-            if time::now_ns().saturating_sub(begun_ns) > DEATH_NS {
-                println!("fuzz: processes do not end: {:?}", own_children());
+            let waited_ns = time::now_ns().saturating_sub(begun_ns);
+            if left.is_none() && waited_ns > STALL_NS {
+                return self.seats.iter().all(|seat| seat.pid.is_none());
+            }
+            if waited_ns > DEATH_NS {
+                println!("fuzz: processes do not end: {left:?}");
                 return false;
             }
             time::sleep_ns(LOOK_NS);
@@ -210,9 +217,10 @@ impl Run<'_> {
     }
 }
 
-/// The processes in /proc whose parent is this one. Whoever left a worker's group was handed over to us.
-fn own_children() -> Vec<Pid> {
+/// The processes whose parent is this one; `None` without /proc, and then those that left their worker's group stay.
+fn own_children() -> Option<Vec<Pid>> {
     let me = process::getpid();
+    fs::stat(c"/proc/self/stat").ok()?;
     let names = fs::open(c"/proc", O_RDONLY | O_DIRECTORY, 0).and_then(|dir| {
         let names = fs::list(dir);
         let _ = io::close(dir);
@@ -220,14 +228,15 @@ fn own_children() -> Vec<Pid> {
     });
     let pids =
         names.unwrap_or_default().into_iter().filter_map(|name| str::from_utf8(&name).ok()?.parse().ok());
-    pids.filter(|&pid: &Pid| {
-        let path = CString::new(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let stat = fs::read_file(&path).unwrap_or_default();
-        let stat = alloc::string::String::from_utf8_lossy(&stat);
-        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
-        parent == Some(me)
-    })
-    .collect()
+    Some(pids.filter(|&pid| parent_of(pid) == Some(me)).collect())
+}
+
+fn parent_of(pid: Pid) -> Option<Pid> {
+    let path = CString::new(format!("/proc/{pid}/stat")).ok()?;
+    let stat = fs::read_file(&path).ok()?;
+    let stat = String::from_utf8_lossy(&stat);
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// Removes what a directory holds, and the directory.
