@@ -16,9 +16,9 @@ extern crate alloc;
 
 use abi::Errno;
 use abi::errno::Result;
-use alloc::string::String;
 use core::fmt::Write;
 use core::hint::black_box;
+use kernfs::TextBuf;
 use klog::pr_info;
 use sync::SpinLock;
 use sync::levels::{Inode, PageTable};
@@ -40,7 +40,7 @@ const TYPES: &[(&str, Break)] = &[
 
 /// Makes the file.
 pub fn init() {
-    let show = |out: &mut String| {
+    let show = |out: &mut TextBuf| {
         writeln!(out, "Available crash types:")?;
         TYPES.iter().try_for_each(|(name, _)| writeln!(out, "{name}"))
     };

@@ -10,13 +10,13 @@
 //! powers off.
 
 use abi::Errno;
-use alloc::string::String;
 use arch::{CpuMask, Ipi, KernelFault};
 use core::fmt::Write;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use kcore::Thread;
 use kernfs::PROC;
+use kernfs::TextBuf;
 use klog::pr_err;
 
 static PANICKED: AtomicBool = AtomicBool::new(false);
@@ -40,7 +40,7 @@ pub fn set_panic_on_oops(on: bool) {
 
 /// Registers `/proc/sys/kernel/panic_on_oops`.
 pub fn register_files() {
-    let show = |out: &mut String| writeln!(out, "{}", u8::from(PANIC_ON_OOPS.load(Ordering::Relaxed)));
+    let show = |out: &mut TextBuf| writeln!(out, "{}", u8::from(PANIC_ON_OOPS.load(Ordering::Relaxed)));
     let store = |text: &str| {
         set_panic_on_oops(text.parse::<i32>().map_err(|_| Errno::EINVAL)? != 0);
         Ok(())
