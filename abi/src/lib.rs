@@ -20,6 +20,7 @@ pub mod process;
 pub mod resource;
 pub mod sched;
 pub mod signal;
+pub mod socket;
 pub mod stat;
 pub mod time;
 pub mod tty;

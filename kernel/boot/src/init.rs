@@ -48,6 +48,7 @@ fn bring_up(info: &'static BootInfo, line: &CommandLine) -> Result<()> {
     schedfs::init();
     kcore::park::init();
     block::init(&crate::IO_SCHEDULERS, |task, cpu| sched::pin(task, cpu))?;
+    unix::init();
     if let Some(console) = uart16550::init() {
         tty::set_console(console);
     }

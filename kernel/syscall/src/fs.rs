@@ -29,14 +29,14 @@ pub(crate) fn descriptor_limit(ctx: &Ctx) -> u64 {
 
 /// EFAULT for memory that no program can have, whatever would be copied.
 #[inline]
-fn check_user_range(addr: usize, len: usize) -> Result<()> {
+pub(crate) fn check_user_range(addr: usize, len: usize) -> Result<()> {
     let top = arch::mmu::user_top();
     if len > top || addr > top - len { Err(Errno::EFAULT) } else { Ok(()) }
 }
 
 /// The signals that go with an error of writing: SIGPIPE with EPIPE, SIGXFSZ at RLIMIT_FSIZE.
 #[cold]
-fn write_error(ctx: &Ctx, error: Errno, limit: u64) -> Errno {
+pub(crate) fn write_error(ctx: &Ctx, error: Errno, limit: u64) -> Errno {
     let signal = match error {
         Errno::EPIPE => SIGPIPE,
         Errno::EFBIG if limit != u64::MAX => SIGXFSZ,
@@ -106,7 +106,7 @@ pub fn pwrite64(ctx: &mut Ctx, fd: i32, buf: usize, len: usize, offset: i64) -> 
 }
 
 /// Reads an array of `struct iovec`. EINVAL for too many or negative lengths, EFAULT for wild memory.
-fn read_segments(vec: usize, count: usize) -> Result<Vec<Segment>> {
+pub(crate) fn read_segments(vec: usize, count: usize) -> Result<Vec<Segment>> {
     if count > IOV_MAX {
         return Err(Errno::EINVAL);
     }

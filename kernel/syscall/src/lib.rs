@@ -29,6 +29,7 @@ mod poll;
 mod process;
 mod sched;
 mod signal;
+mod socket;
 mod sys;
 pub mod table;
 mod time;
@@ -43,6 +44,7 @@ pub(crate) use kcore::{Ctx, Result};
 
 /// Gives the system calls to the user loop. Once, at boot.
 pub fn install() {
+    ::socket::set_caller(socket::with_current_party);
     kcore::user::install_calls(kcore::user::Calls {
         plain: &table::CALLS,
         traced: &table::TRACED_CALLS,

@@ -332,6 +332,26 @@ calls! {
     198 15 lremovexattr => xattr::lremovexattr(path, name);
     199 16 fremovexattr => xattr::fremovexattr(fd, name);
 
+    // ---- sockets ----
+    41 198 socket => socket::socket(family, kind, protocol);
+    53 199 socketpair => socket::socketpair(family, kind, protocol, fds);
+    49 200 bind => socket::bind(fd, address, len);
+    50 201 listen => socket::listen(fd, backlog);
+    43 202 accept => socket::accept(fd, address, len);
+    288 242 accept4 => socket::accept4(fd, address, len, flags);
+    42 203 connect => socket::connect(fd, address, len);
+    51 204 getsockname => socket::getsockname(fd, address, len);
+    52 205 getpeername => socket::getpeername(fd, address, len);
+    44 206 sendto => socket::sendto(fd, buf, len, flags, address, address_len);
+    45 207 recvfrom => socket::recvfrom(fd, buf, len, flags, address, address_len);
+    54 208 setsockopt => socket::setsockopt(fd, level, name, value, len);
+    55 209 getsockopt => socket::getsockopt(fd, level, name, value, len);
+    48 210 shutdown => socket::shutdown(fd, how);
+    46 211 sendmsg => socket::sendmsg(fd, message, flags);
+    47 212 recvmsg => socket::recvmsg(fd, message, flags);
+    307 269 sendmmsg => socket::sendmmsg(fd, messages, count, flags);
+    299 243 recvmmsg => socket::recvmmsg(fd, messages, count, flags, timeout);
+
     // ---- readiness ----
     7 - poll => poll::poll(fds, count, timeout);
     271 73 ppoll => poll::ppoll(fds, count, timeout, mask, sigsetsize);

@@ -75,13 +75,18 @@ pub(crate) fn create_locked(caller: &Caller, dir: &Path, last: &LastName, mode: 
 
 /// mkdir(2), mknod(2), symlink(2).
 pub fn make(caller: &Caller, start: Start, path: &[u8], new: New) -> Result<()> {
-    let (dir, last) = parent_of(caller, start, path, Look::empty())?;
-    let Last::Name(last) = last else { return Err(Errno::EEXIST) };
-    make_at(caller, &dir, &last, new).map(drop)
+    make_path(caller, start, path, new).map(drop)
 }
 
-/// As [`make`], in a directory that is known; gives the new place (bind(2) of Unix sockets).
-pub fn make_at(caller: &Caller, dir: &Path, last: &LastName, new: New) -> Result<Path> {
+/// As [`make`]; gives the new place (bind(2) of Unix sockets).
+pub fn make_path(caller: &Caller, start: Start, path: &[u8], new: New) -> Result<Path> {
+    let (dir, last) = parent_of(caller, start, path, Look::empty())?;
+    let Last::Name(last) = last else { return Err(Errno::EEXIST) };
+    make_at(caller, &dir, &last, new)
+}
+
+/// As [`make_path`], in a directory that is known.
+fn make_at(caller: &Caller, dir: &Path, last: &LastName, new: New) -> Result<Path> {
     let inode = dir.inode();
     let _contents = inode.contents.write();
     if lookup_locked(&dir.dentry, &last.name, last.hash)?.is_some() {

@@ -36,6 +36,8 @@ levels! {
     // ---- sleeping locks (task::Mutex, task::RwSemaphore) ----
     /// Serialises administrative changes: policy switch, module load.
     Admin 5;
+    /// Binding and connecting a socket; held across a path walk.
+    Socket 6;
     /// Namespace of mounts.
     MountTree 10;
     /// Rename across directories (Linux's s_vfs_rename_mutex).

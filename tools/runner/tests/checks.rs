@@ -23,6 +23,7 @@ const GROUPS: [&str; 18] = [
     "processes",
     "exec",
     "signals",
+    "sockets",
     "futexes",
     "times",
     "scheduling",

@@ -53,6 +53,7 @@ const ORDER: &[&[&str]] = &[
         "kernel/kernfs",
         "kernel/schedfs",
         "kernel/block",
+        "kernel/socket",
         "kernel/kcore",
         "kernel/tty",
     ],

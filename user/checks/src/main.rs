@@ -26,6 +26,7 @@ mod processes;
 mod procfs;
 mod scheduling;
 mod signals;
+mod sockets;
 mod terminals;
 mod times;
 mod trees;
@@ -91,6 +92,7 @@ const GROUPS: &[(&str, &[Check])] = &[
     ("processes", processes::CHECKS),
     ("exec", exec::CHECKS),
     ("signals", signals::CHECKS),
+    ("sockets", sockets::CHECKS),
     ("futexes", futexes::CHECKS),
     ("times", times::CHECKS),
     ("scheduling", scheduling::CHECKS),
