@@ -165,7 +165,7 @@ pub fn find(name: &Name, kind: u32, who: &Party) -> Result<Arc<Unix>> {
         Name::Abstract(name) => Key::Abstract(kind, name.clone()),
         Name::Path(path) => {
             let place = resolve(&who.caller, Start::Cwd, path, Look::FOLLOW)?;
-            permission::check_path(&place, W_OK, who.caller.cred)?;
+            permission::check_path(&place, W_OK, &who.caller)?;
             if place.inode().file_type() != FileType::Socket {
                 return Err(Errno::ECONNREFUSED);
             }

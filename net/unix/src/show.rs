@@ -10,7 +10,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use kernfs::{PROC, text};
+use kernfs::{PROC, TextBuf, text};
 use sync::SpinLock;
 use sync::levels::DeviceTable;
 
@@ -38,7 +38,7 @@ fn state_of(stage: Stage) -> u32 {
     if stage == Stage::Connected { 3 } else { 1 }
 }
 
-fn show(out: &mut String) -> fmt::Result {
+fn show(out: &mut TextBuf) -> fmt::Result {
     const ACCEPTS: u32 = 0x10000;
     writeln!(out, "Num       RefCount Protocol Flags    Type St Inode Path")?;
     let all: Vec<_> = ALL.lock().values().filter_map(Weak::upgrade).collect();
