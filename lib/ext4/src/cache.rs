@@ -1,0 +1,238 @@
+//! Metadata blocks in memory.
+//!
+//! A block that a transaction changed is held by the journal until it is at its home; only blocks that nobody
+//! holds are dropped. So the cache never writes: it forgets.
+
+use crate::env::{Bytes, Env, Lock};
+use abi::errno::Result;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+/// Parts of the cache with a lock each.
+const SHARDS: usize = 16;
+
+/// Which checksum a block carries. It is computed once, when its transaction commits, and not at every change:
+/// a directory block takes dozens of new names in one transaction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Seal {
+    None,
+    /// The seed of the inode that the block belongs to.
+    Directory(u32),
+    Index(u32),
+    Extents(u32),
+    /// The group that the bitmap describes.
+    BlockBitmap(u32),
+    InodeBitmap(u32),
+    Attributes,
+    Orphans(u32),
+    Super,
+}
+
+impl Seal {
+    fn pack(self) -> u64 {
+        let (tag, argument) = match self {
+            Seal::None => (0, 0),
+            Seal::Directory(seed) => (1, seed),
+            Seal::Index(seed) => (2, seed),
+            Seal::Extents(seed) => (3, seed),
+            Seal::BlockBitmap(group) => (4, group),
+            Seal::InodeBitmap(group) => (5, group),
+            Seal::Attributes => (6, 0),
+            Seal::Orphans(seed) => (7, seed),
+            Seal::Super => (8, 0),
+        };
+        tag << 32 | u64::from(argument)
+    }
+
+    fn unpack(word: u64) -> Seal {
+        let argument = word as u32;
+        match word >> 32 {
+            1 => Seal::Directory(argument),
+            2 => Seal::Index(argument),
+            3 => Seal::Extents(argument),
+            4 => Seal::BlockBitmap(argument),
+            5 => Seal::InodeBitmap(argument),
+            6 => Seal::Attributes,
+            7 => Seal::Orphans(argument),
+            8 => Seal::Super,
+            _ => Seal::None,
+        }
+    }
+}
+
+/// A metadata block.
+pub struct Block<E: Env> {
+    pub nr: u64,
+    bytes: E::Bytes,
+    /// The last transaction that changed it; 0: none since it was read.
+    tid: AtomicU32,
+    seal: AtomicU64,
+    /// As what (a packed seal) its checksum and structure were found good since it was read. A damaged file
+    /// system may use one block twice, as different things.
+    verified: AtomicU64,
+    /// Used since the cache looked for room the last time.
+    used: AtomicBool,
+}
+
+pub type BlockRef<E> = Arc<Block<E>>;
+
+impl<E: Env> Block<E> {
+    fn new(nr: u64, bytes: E::Bytes) -> BlockRef<E> {
+        Arc::new(Block {
+            nr,
+            bytes,
+            tid: AtomicU32::new(0),
+            seal: AtomicU64::new(0),
+            verified: AtomicU64::new(u64::MAX),
+            used: AtomicBool::new(true),
+        })
+    }
+
+    pub fn with<R>(&self, action: impl FnOnce(&[u8]) -> R) -> R {
+        self.bytes.with(action)
+    }
+
+    /// Changes it; the caller's handle has joined it to its transaction.
+    pub fn change<R>(&self, action: impl FnOnce(&mut [u8]) -> R) -> R {
+        self.bytes.with_mut(action)
+    }
+
+    pub(crate) fn tid(&self) -> u32 {
+        self.tid.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_tid(&self, tid: u32) {
+        self.tid.store(tid, Ordering::Release);
+    }
+
+    pub(crate) fn seal(&self) -> Seal {
+        Seal::unpack(self.seal.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_seal(&self, seal: Seal) {
+        self.seal.store(seal.pack(), Ordering::Relaxed);
+    }
+
+    /// The seal of a block that was just made, which needs no check.
+    pub(crate) fn set_new_seal(&self, seal: Seal) {
+        self.set_seal(seal);
+        self.verified.store(seal.pack(), Ordering::Release);
+    }
+
+    /// Sets the seal and checks the block once for it; an error leaves it unverified.
+    pub(crate) fn verify(&self, seal: Seal, check: impl FnOnce(&[u8]) -> Result<()>) -> Result<()> {
+        self.set_seal(seal);
+        if self.verified.load(Ordering::Acquire) != seal.pack() {
+            self.with(check)?;
+            self.verified.store(seal.pack(), Ordering::Release);
+        }
+        Ok(())
+    }
+}
+
+struct Shard<E: Env> {
+    blocks: BTreeMap<u64, BlockRef<E>>,
+    /// Raised when a block goes: whoever read the medium meanwhile may have read something older.
+    dropped: u64,
+    /// Where the search for unused blocks goes on.
+    hand: u64,
+}
+
+/// All cached blocks.
+pub struct Cache<E: Env> {
+    shards: Vec<E::Lock<Shard<E>>>,
+    count: AtomicUsize,
+    /// Above so many blocks, unused ones go.
+    limit: usize,
+}
+
+impl<E: Env> Cache<E> {
+    pub fn new(limit: usize) -> Cache<E> {
+        let empty = || E::Lock::new(Shard { blocks: BTreeMap::new(), dropped: 0, hand: 0 });
+        let shards = (0..SHARDS).map(|_| empty()).collect();
+        Cache { shards, count: AtomicUsize::new(0), limit }
+    }
+
+    fn shard(&self, nr: u64) -> &E::Lock<Shard<E>> {
+        // Neighbours share a shard, so that the blocks of one directory seldom meet those of another.
+        &self.shards[(nr >> 3) as usize % SHARDS]
+    }
+
+    /// The block, read when it is not here.
+    pub fn read(&self, env: &E, nr: u64) -> Result<BlockRef<E>> {
+        loop {
+            let shard = self.shard(nr).lock();
+            if let Some(block) = shard.blocks.get(&nr) {
+                block.used.store(true, Ordering::Relaxed);
+                return Ok(block.clone());
+            }
+            let before = shard.dropped;
+            drop(shard);
+            let block = Block::new(nr, env.read_block(nr)?);
+            let mut shard = self.shard(nr).lock();
+            if let Some(other) = shard.blocks.get(&nr) {
+                return Ok(other.clone());
+            }
+            if shard.dropped == before {
+                self.insert(&mut shard, block.clone());
+                return Ok(block);
+            }
+        }
+    }
+
+    /// A block that was just allocated: zeroes.
+    pub fn blank(&self, env: &E, nr: u64) -> Result<BlockRef<E>> {
+        let block = Block::new(nr, env.blank_block(nr)?);
+        let mut shard = self.shard(nr).lock();
+        self.insert(&mut shard, block.clone());
+        Ok(block)
+    }
+
+    fn insert(&self, shard: &mut Shard<E>, block: BlockRef<E>) {
+        if self.count.load(Ordering::Relaxed) >= self.limit {
+            self.evict(shard, 4);
+        }
+        if shard.blocks.insert(block.nr, block).is_none() {
+            self.count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Drops up to `wanted` blocks that nobody holds, the second time the hand passes them.
+    fn evict(&self, shard: &mut Shard<E>, wanted: usize) -> usize {
+        let mut victims = Vec::new();
+        let from = shard.hand;
+        for (nr, block) in shard.blocks.range(from..).chain(shard.blocks.range(..from)).take(wanted * 8) {
+            shard.hand = *nr + 1;
+            let free = Arc::strong_count(block) == 1;
+            if free && !block.used.swap(false, Ordering::Relaxed) {
+                victims.push(*nr);
+                if victims.len() == wanted {
+                    break;
+                }
+            }
+        }
+        for nr in &victims {
+            shard.blocks.remove(nr);
+        }
+        shard.dropped += victims.len() as u64;
+        self.count.fetch_sub(victims.len(), Ordering::Relaxed);
+        victims.len()
+    }
+
+    /// Forgets a block: it is no metadata any more.
+    pub(crate) fn forget(&self, nr: u64) {
+        let mut shard = self.shard(nr).lock();
+        if shard.blocks.remove(&nr).is_some() {
+            shard.dropped += 1;
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives memory back: tries to drop `wanted` blocks; how many it did.
+    pub fn shrink(&self, wanted: usize) -> usize {
+        let part = wanted.div_ceil(SHARDS);
+        self.shards.iter().map(|shard| self.evict(&mut shard.lock(), part)).sum()
+    }
+}
