@@ -109,9 +109,14 @@ pub trait Driver: Send + Sync {
         let _ = (hw, tag);
     }
 
-    /// More files for `/sys/block/NAME`, by path and text.
+    /// More files for `/sys/block/NAME`, by path and whole text.
     fn attributes(&self) -> Vec<(&'static str, String)> {
         Vec::new()
+    }
+
+    /// The size in sectors as it is now, for devices that can grow. Process context.
+    fn capacity(&self) -> Option<u64> {
+        None
     }
 
     /// An ioctl that the block layer does not know.
@@ -280,6 +285,15 @@ impl Disk {
     /// Its partitions.
     pub fn partitions(&self) -> Vec<Arc<BlockDevice>> {
         self.parts.lock().clone()
+    }
+
+    /// Asks the driver for the size and takes it over.
+    pub(crate) fn look_at_size(&self) {
+        let whole = self.whole();
+        if let Some(sectors) = self.driver.capacity().filter(|sectors| *sectors != whole.sectors()) {
+            klog::pr_info!("{}: detected capacity change from {} to {sectors}", self.name(), whole.sectors());
+            whole.set_sectors(sectors);
+        }
     }
 
     /// How long a request may be under way before the driver is told, in nanoseconds.

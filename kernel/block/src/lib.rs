@@ -64,6 +64,7 @@ pub use request::Request;
 pub use scan::{disk_name, rescan};
 pub use stats::Stats;
 pub use switch::{NONE, schedulers};
+pub use thread::size_changed;
 pub use zero::zero_out;
 
 use abi::errno::Result;

@@ -102,7 +102,7 @@ pub(crate) fn add_disk(disk: &Arc<Disk>) {
     });
     device_file(&dir, "hidden", whole, |_, out| writeln!(out, "0"));
     for (path, value) in disk.driver.attributes() {
-        SYS.add(&format!("{dir}/{path}"), text(move |out| writeln!(out, "{value}")));
+        SYS.add(&format!("{dir}/{path}"), text(move |out| out.write_str(&value)));
     }
     queue_files::add(&dir, disk);
     SYS.add(&format!("block/{}", disk.name()), sysfs_link::to(format!("../{dir}")));

@@ -56,6 +56,9 @@ fn bring_up(info: &'static BootInfo, line: &CommandLine) -> Result<()> {
     crate::panic::register_files();
     #[cfg(debug_assertions)]
     lkdtm::init();
+    pci::init();
+    virtio::init();
+    virtio_blk::init();
     syscall::install();
     unpack_initramfs(info, &root);
     start_first(line, root)?;

@@ -33,3 +33,11 @@ pub struct PciHost {
     pub mem32: (u64, u64),
     pub mem64: (u64, u64),
 }
+
+/// A message-signalled interrupt: what a device writes where, and the line number under which it arrives.
+#[derive(Clone, Copy, Debug)]
+pub struct Msi {
+    pub line: u32,
+    pub address: u64,
+    pub data: u32,
+}

@@ -13,7 +13,7 @@
 //! |---|---|
 //! | `boot` | `_start` (assembly): early page table (direct map of at least the first 4 GiB of RAM, kernel image), boot stack, bss cleared, then `extern "Rust" fn ochre_main(&'static BootInfo) -> !` on CPU 0 with interrupts off. The root it leaves active holds, besides, whatever device registers the architecture itself needs early, above `KERNEL_BASE`; a final kernel table keeps those entries or is built by changing this one |
 //! | `cpu` | `id() -> usize`, `count() -> usize` (CPUs that firmware describes, at most [`MAX_CPUS`]; known before `ochre_main`), `relax()`, `init_local(cpu)`, preemption word: `preempt_count() -> u32`, `preempt_count_add(u32)`, `preempt_count_sub(u32) -> u32` (new value), `need_resched() -> bool`, `set_need_resched(bool)` (this CPU), `current() -> *const ()`, `set_current(*const ())`, `describe(cpu, &mut dyn fmt::Write)` (one /proc/cpuinfo stanza), `stack_canary_seed() -> u64` entropy |
-//! | `irq` | `disable() -> Flags`, `restore(Flags)`, `enable()`, `is_enabled() -> bool`, `idle_wait()` (called with interrupts off: sleeps until one is pending, lets it run, returns with interrupts off), `unmask(line)`, `mask(line)`, `lines() -> u32`, `chip_name(line) -> &'static str` |
+//! | `irq` | `disable() -> Flags`, `restore(Flags)`, `enable()`, `is_enabled() -> bool`, `idle_wait()` (called with interrupts off: sleeps until one is pending, lets it run, returns with interrupts off), `unmask(line)`, `mask(line)`, `lines() -> u32`, `chip_name(line) -> &'static str`, `alloc_msi(cpu) -> Option<Msi>` (a line of its own for a device that signals by messages, delivered to that CPU; `None` where the machine has no such controller) |
 //! | `smp` | `start(cpu, stack_top: VirtAddr) -> Result<(), ()>` (the new CPU calls `hooks().secondary_main(cpu)`), `send_ipi(CpuMask, Ipi)` |
 //! | `timer` | `now_ns() -> u64` monotonic since boot, `set_deadline_ns(u64)` (absolute, this CPU, one shot), `disarm()`, `init_local()`, `vdso_clock() -> VdsoClock` (counter to ns parameters), `frequency_hz() -> u64` |
 //! | `rtc` | `read_unix_s() -> Option<u64>` |
@@ -22,9 +22,9 @@
 //! | `user` | `UserContext` (Clone; general registers, pc, sp, status), `UserContext::new(pc, sp)`, `run(&mut self) -> Trap` (see [`trap`]; called with interrupts on or off (the caller looks for pending work with them off), returns with them on), accessors `pc/set_pc/sp/set_sp/syscall_nr/syscall_args() -> [usize; 6]/set_return(isize)/return_value()/set_tls(usize)/rewind_syscall(nr)` (makes the thread execute the system call `nr` again with its original first argument), `regs_for_ptrace(&mut [u64])` |
 //! | `signal` | `setup_frame(..)`, `restore_frame(..)` : the rt_sigframe of Linux on this architecture, see [`sigframe`]; `TRAMPOLINE: &[u8]` code of rt_sigreturn for the vDSO page |
 //! | `uaccess` | `unsafe copy_from_user(dst: *mut u8, src: usize, len) -> usize` (bytes NOT copied), `unsafe copy_to_user(dst: usize, src: *const u8, len) -> usize`, `clear_user(dst: usize, len) -> usize`, `load_u32(usize) -> Result<u32, Fault>`, `store_u32`, `cmpxchg_u32(addr, old, new) -> Result<u32, Fault>` (previous value), `load_u8`, `load_u64`, `store_u64`. They check the range against `USER_TOP`. A fault calls `hooks().uaccess_fault` when preemption is on (may sleep) and retries, else (or when that fails) the exception table ends the copy |
-//! | `io` | `IoRegion`: `read8/16/32/write8/16/32(offset)`, MMIO or port I/O; made by `platform` or `unsafe IoRegion::mmio(VirtAddr, len)` |
+//! | `io` | `IoRegion`: `read8/16/32/write8/16/32(offset)`, `window(offset, len)`, MMIO or port I/O; made by `platform` or `unsafe IoRegion::mmio(VirtAddr, len)` |
 //! | `console` | `early_write(&[u8])` polled, any context, before everything; `early_init(&BootInfo)` |
-//! | `platform` | `uart() -> Option<UartInfo>`, `virtio_mmio() -> impl Iterator<Item = VirtioMmio>`, `pci_host() -> Option<PciHost>` (types in [`devices`]), `machine_name() -> &str`, `init(&BootInfo)` (parses device tree / ACPI, maps device registers through the direct map or `hooks().ioremap`) |
+//! | `platform` | `uart() -> Option<UartInfo>`, `virtio_mmio() -> impl Iterator<Item = VirtioMmio>`, `pci_host() -> Option<PciHost>` (types in [`devices`]), `pci_line(device, pin) -> Option<u32>` (the line of an INTx pin, 1 to 4, of a device on the root bus), `machine_name() -> &str`, `init(&BootInfo)` (parses device tree / ACPI, maps device registers through the direct map or `hooks().ioremap`) |
 //! | `power` | `off() -> !`, `reboot() -> !`, `halt() -> !` |
 //! | `backtrace` | `walk(fp: usize, pc: usize, &mut dyn FnMut(usize) -> bool)` over kernel frame pointers, bounds-checked against the stack; `here() -> (usize, usize)` |
 //!
@@ -46,7 +46,7 @@ pub mod trap;
 
 pub use addr::{PAGE_SHIFT, PAGE_SIZE, PhysAddr, VirtAddr};
 pub use bootinfo::{BootInfo, MemKind, MemRegion};
-pub use devices::{PciHost, UartInfo, VirtioMmio};
+pub use devices::{Msi, PciHost, UartInfo, VirtioMmio};
 pub use hooks::{Access, Fault, Hooks, Ipi, KernelFault, hooks, install_hooks};
 pub use trap::{Exception, Trap};
 

@@ -11,6 +11,7 @@ use arch::layout::DIRECT_MAP_SIZE;
 use arch::{BootInfo, MemKind, PAGE_SIZE, PhysAddr};
 use buddy::{Ranges, Watermarks, Zone, ZoneKind};
 use core::sync::atomic::{AtomicBool, Ordering};
+use sync::Once;
 
 type Memory = Ranges<128>;
 
@@ -19,6 +20,14 @@ const PAGE: u64 = PAGE_SIZE as u64;
 const LOW_END: u64 = 4 << 30;
 /// Nothing below is used: the BIOS data area, the page where other CPUs start, the null frame.
 const FIRST_USED: u64 = 64 << 10;
+
+/// All RAM, for telling devices from it.
+static RAM: Once<Memory> = Once::new();
+
+/// Whether any byte of the range is RAM.
+pub(crate) fn is_ram(start: u64, end: u64) -> bool {
+    RAM.get().is_some_and(|ram| ram.iter().any(|(from, to)| start < to && from < end))
+}
 
 static READY: AtomicBool = AtomicBool::new(false);
 
@@ -51,7 +60,9 @@ fn set_up(info: &BootInfo) -> Result<(), OutOfMemory> {
     make_metadata(&zones, &mut free)?;
     fill_zones(&zones, &free);
     asid::init();
-    kernel_table::init(info, &ram(info))?;
+    let ram = ram(info);
+    kernel_table::init(info, &ram)?;
+    let _ = RAM.set(ram);
     init_cpu();
     folio::init_zero_page()?;
     stack::init(crate::stats().total_pages)

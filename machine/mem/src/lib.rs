@@ -13,6 +13,7 @@
 //! | [`user`] | copies between kernel memory and the active user address space |
 //! | [`KernelStack`] | a kernel stack with nothing mapped below |
 //! | [`vmalloc`], [`ioremap`] | memory contiguous in virtual addresses only; device registers |
+//! | [`DmaMemory`], [`device_registers`] | memory that a device shares; a device's registers as a region |
 //! | [`KmemCache`] | a named slab cache for one type |
 //! | [`stats()`], [`zones`], [`slabs`] | what `/proc/meminfo`, `buddyinfo`, `zoneinfo` and `slabinfo` show |
 //! | [`debug_slab`], [`set_report`] | slab debugging with Linux's byte values and report lines |
@@ -36,6 +37,7 @@ mod asid;
 mod boot;
 mod bytes;
 mod cache;
+mod dma;
 mod flush;
 mod folio;
 mod frame;
@@ -57,6 +59,7 @@ mod walk;
 pub use boot::{boot_memory, free_initrd, init, init_cpu};
 pub use buddy::{ORDERS, Watermarks};
 pub use cache::{SlabInfo, slabs};
+pub use dma::{DmaMemory, device_registers};
 pub use folio::{Folio, zero_folio, zero_page};
 pub use heap::KernelHeap;
 pub use kmem::{KmemCache, SlabBox};

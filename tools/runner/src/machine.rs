@@ -1,6 +1,7 @@
 //! The machine that a person asks for, as command-line options.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -61,6 +62,11 @@ pub struct Machine {
     #[arg(long, value_enum, default_value_t)]
     pub root: Root,
 
+    /// Attach a disk image, /dev/vda and so on in order; `,snapshot` leaves the file as it is. A name with a colon is a
+    /// protocol of QEMU's (blkdebug:CONFIG:FILE). May be repeated
+    #[arg(long, value_name = "FILE[,snapshot]")]
+    pub drive: Vec<Drive>,
+
     /// A static BusyBox to use instead of Debian's
     #[arg(long, value_name = "FILE")]
     pub busybox: Option<PathBuf>,
@@ -86,6 +92,46 @@ pub struct Machine {
     pub qemu: Option<String>,
 }
 
+/// A raw disk image to attach.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Drive {
+    /// The file, or a protocol of QEMU's.
+    pub file: String,
+    /// Whether writes are forgotten.
+    pub snapshot: bool,
+}
+
+impl FromStr for Drive {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Drive, String> {
+        let (file, snapshot) = match text.strip_suffix(",snapshot") {
+            Some(file) => (file, true),
+            None => (text, false),
+        };
+        let is_protocol = file.contains(':');
+        if !is_protocol && !Path::new(file).is_file() {
+            return Err(format!("{file} is no file"));
+        }
+        Ok(Drive { file: file.to_owned(), snapshot })
+    }
+}
+
+impl Drive {
+    /// The arguments that attach it as disk number `number` of a machine whose virtio devices are `device`.
+    pub fn arguments(&self, number: usize, device: &str) -> [String; 4] {
+        // A comma in a name is written twice.
+        let file = self.file.replace(',', ",,");
+        let snapshot = if self.snapshot { ",snapshot=on" } else { "" };
+        [
+            "-drive".into(),
+            format!("if=none,id=drive{number},format=raw,file={file}{snapshot}"),
+            "-device".into(),
+            format!("{device},drive=drive{number},serial=drive{number}"),
+        ]
+    }
+}
+
 /// What the guest's root file system is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
 pub enum Root {
@@ -105,6 +151,7 @@ impl Machine {
             accel: Accel::default(),
             append: Vec::new(),
             root: Root::default(),
+            drive: Vec::new(),
             busybox: None,
             gdb: false,
             debug: false,

@@ -91,6 +91,16 @@ pub fn arguments(machine: &Machine, kernel: &Path, initramfs: &Path) -> Result<V
     add(&["-machine", board, "-accel", accel, "-cpu", if kvm { "host" } else { cpu }]);
     add(&["-smp", &machine.smp.to_string(), "-m", &machine.mem]);
     add(&["-append", &machine.command_line()]);
+    let disk = match (machine.arch, machine.board) {
+        (Arch::Riscv64, _) | (Arch::X86_64, Board::Microvm) => "virtio-blk-device",
+        (Arch::X86_64, Board::Q35) => "virtio-blk-pci",
+    };
+    for (number, drive) in machine.drive.iter().enumerate() {
+        add(&drive.arguments(number, disk).each_ref().map(String::as_str));
+    }
+    if !machine.drive.is_empty() {
+        add(&["-global", "virtio-mmio.force-legacy=false"]);
+    }
     if machine.gdb {
         add(&["-S", "-gdb", "tcp:127.0.0.1:1234"]);
     }

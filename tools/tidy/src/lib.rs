@@ -52,6 +52,8 @@ const ORDER: &[&[&str]] = &[
         "kernel/shmem",
         "kernel/kernfs",
         "kernel/schedfs",
+        "kernel/pci",
+        "kernel/virtio",
         "kernel/block",
         "kernel/socket",
         "kernel/kcore",

@@ -57,6 +57,14 @@ impl IoRegion {
         self.len == 0
     }
 
+    /// A part of the region; `None` when it is not inside.
+    pub const fn window(&self, offset: usize, len: usize) -> Option<IoRegion> {
+        if offset > self.len || len > self.len - offset {
+            return None;
+        }
+        Some(IoRegion { base: self.base + offset, len })
+    }
+
     access!(read8, write8, u8);
     access!(read16, write16, u16);
     access!(read32, write32, u32);

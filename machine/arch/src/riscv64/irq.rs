@@ -129,6 +129,11 @@ pub fn lines() -> u32 {
     plic::lines()
 }
 
+/// The PLIC takes no messages; the controller that does (IMSIC) has no driver yet.
+pub fn alloc_msi(_cpu: usize) -> Option<crate::Msi> {
+    None
+}
+
 /// For /proc/interrupts.
 pub fn chip_name(_line: u32) -> &'static str {
     "SiFive PLIC"

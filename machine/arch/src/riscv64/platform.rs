@@ -177,6 +177,18 @@ pub fn pci_host() -> Option<PciHost> {
     Some(host)
 }
 
+/// The line of a pin (1 to 4) of a device on the root bus, by the bridge's `interrupt-map`: each entry has
+/// three cells of PCI address, the pin, the controller, and the controller's one cell.
+pub fn pci_line(device: u8, pin: u8) -> Option<u32> {
+    let node = tree()?.nodes().find(|n| n.is_okay() && n.is_compatible("pci-host-ecam-generic"))?;
+    let mask: alloc::vec::Vec<u32> = node.cells("interrupt-map-mask").collect();
+    let (address_mask, pin_mask) = (*mask.first()?, *mask.get(3)?);
+    let wanted = (u32::from(device) << 11 & address_mask, u32::from(pin) & pin_mask);
+    let map: alloc::vec::Vec<u32> = node.cells("interrupt-map").collect();
+    let entry = map.chunks_exact(6).find(|entry| (entry[0] & address_mask, entry[3] & pin_mask) == wanted)?;
+    Some(entry[5])
+}
+
 /// The machine's model.
 pub fn machine_name() -> &'static str {
     tree().and_then(|tree| tree.nodes().next()).and_then(|root| root.text("model")).unwrap_or("riscv64")

@@ -77,6 +77,18 @@ impl IoRegion {
         self.len == 0
     }
 
+    /// A part of the region; `None` when it is not inside.
+    pub const fn window(&self, offset: usize, len: usize) -> Option<IoRegion> {
+        if offset > self.len || len > self.len - offset {
+            return None;
+        }
+        let base = match self.base {
+            Base::Memory(base) => Base::Memory(base + offset),
+            Base::Port(port) => Base::Port(port + offset as u16),
+        };
+        Some(IoRegion { base, len })
+    }
+
     #[inline]
     fn contains(&self, offset: usize, bytes: usize) -> bool {
         offset <= self.len && bytes <= self.len - offset

@@ -17,9 +17,11 @@
 //! between two of them finds the same values there.
 
 use super::percpu::PerCpu;
-use super::{ioapic, traps};
+use super::{ioapic, percpu, traps};
+use crate::Msi;
 use core::arch::asm;
 use core::mem::offset_of;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 /// `irq_hard_off` after a trap from user mode: so many critical sections run before interrupts are turned
 /// on. It bounds how long a kernel path keeps them away.
@@ -233,12 +235,28 @@ pub fn mask(line: u32) {
     ioapic::set_masked(line, true);
 }
 
-/// Lines are numbered from 0 to this.
+/// Lines are numbered from 0 to this: those of the I/O APICs, then messages.
 pub fn lines() -> u32 {
-    ioapic::lines()
+    traps::LINES_MAX as u32
+}
+
+/// The next line for messages; lines of the I/O APICs come first.
+static NEXT_MSI: AtomicU32 = AtomicU32::new(0);
+
+/// A line for a device that signals by messages, delivered to a CPU. `None` when all are taken or the CPU's
+/// number does not fit the message's address (Intel SDM 3, 11.11.1).
+pub fn alloc_msi(cpu: usize) -> Option<Msi> {
+    let apic_id = Some(percpu::apic_id(cpu)).filter(|id| *id <= 0xff)?;
+    let next = |last: u32| Some(last.max(ioapic::lines()) + 1).filter(|next| *next <= lines());
+    let line = NEXT_MSI.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).ok()?.max(ioapic::lines());
+    let data = traps::FIRST_LINE as u32 + line;
+    Some(Msi { line, address: 0xfee0_0000 | u64::from(apic_id) << 12, data })
 }
 
 pub fn chip_name(line: u32) -> &'static str {
+    if line >= ioapic::lines() {
+        return "PCI-MSIX";
+    }
     if ioapic::is_level(line) { "IO-APIC-fasteoi" } else { "IO-APIC-edge" }
 }
 

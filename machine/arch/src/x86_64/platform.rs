@@ -284,6 +284,11 @@ pub fn pci_host() -> Option<PciHost> {
     })
 }
 
+/// INTx pins are wired as an ACPI method says, which nobody interprets here: PCI devices use messages.
+pub fn pci_line(_device: u8, _pin: u8) -> Option<u32> {
+    None
+}
+
 pub fn machine_name() -> &'static str {
     match (ECAM[2].load(Ordering::Relaxed) != 0, REDUCED.load(Ordering::Relaxed)) {
         (true, false) => "PC (q35)",
