@@ -11,7 +11,7 @@
 //! | [`getblk`] | the block without reading it: zeroes if it is not cached; for new blocks |
 //! | [`read_ahead`] | begins to bring blocks in |
 //! | [`Buffer::read`], [`Buffer::write`], ... | bytes of it; the file system's own locks say who may when |
-//! | [`Buffer::mark_dirty`] | it is written some time, at the latest by [`sync_buffers`] |
+//! | [`Buffer::mark_dirty`] | it is written some time, by the flusher of the device, at the latest by [`sync_buffers`]; a pinned one after it is unpinned |
 //! | [`Buffer::pin`], [`Buffer::unpin`] | while pinned (counted) nobody writes it to its place: the journal's hold |
 //! | [`Buffer::write_sync`], [`write_all`] | writes it to its place now, also when it is pinned |
 //! | [`Buffer::forget`] | the block was freed: what is dirty in it need not be written |
@@ -31,6 +31,7 @@ use crate::plug::Plug;
 use abi::Errno;
 use abi::errno::Result;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU8, AtomicU16, Ordering};
 use mem::{Folio, Pod};
 use sync::SpinLock;
@@ -69,11 +70,20 @@ impl Parts {
 /// The records of a device by page number.
 pub(crate) struct Buffers {
     pages: SpinLock<XArray<Arc<Parts>>, Leaf>,
+    /// Pages that need not be read when they are brought in: [`getblk`] is about to overwrite them.
+    fresh: SpinLock<Vec<u64>, Leaf>,
 }
 
 impl Buffers {
     pub(crate) fn new() -> Buffers {
-        Buffers { pages: SpinLock::new(XArray::new()) }
+        Buffers { pages: SpinLock::new(XArray::new()), fresh: SpinLock::new(Vec::new()) }
+    }
+
+    /// Whether a page that is brought in is wanted as zeroes; said once.
+    pub(crate) fn take_fresh(&self, index: u64) -> bool {
+        let mut fresh = self.fresh.lock();
+        let found = fresh.iter().position(|other| *other == index);
+        found.map(|at| fresh.swap_remove(at)).is_some()
     }
 
     /// The record of a page, made if there is none. A page that has left the cache while nobody had a buffer
@@ -100,7 +110,7 @@ impl Buffers {
         }
     }
 
-    /// A page is about to be written as a whole: which sectors must not. The others are clean from now on.
+    /// A page is about to be written: which sectors must not be. The others are clean from now on.
     pub(crate) fn begin_write(&self, index: u64) -> u8 {
         let parts = self.pages.lock().get(index).cloned();
         let Some(parts) = parts else { return 0 };
@@ -146,6 +156,7 @@ fn place(device: &BlockDevice, block: u64, size: u32) -> Result<(u64, u16)> {
 }
 
 fn buffer(device: &Arc<BlockDevice>, index: u64, folio: Folio, offset: u16, size: u32) -> Result<Buffer> {
+    device.mapping().ready_for_dirty()?;
     let parts = device.buffers.parts(index, &folio)?;
     Ok(Buffer { device: device.clone(), parts: Some(parts), folio, offset, len: size as u16 })
 }
@@ -163,14 +174,18 @@ pub fn bread(device: &Arc<BlockDevice>, block: u64, size: u32) -> Result<Buffer>
 pub fn getblk(device: &Arc<BlockDevice>, block: u64, size: u32) -> Result<Buffer> {
     let (index, offset) = place(device, block, size)?;
     let mapping = device.mapping();
-    if u64::from(size) == PAGE && mapping.find(index).is_none() {
-        mapping.write(index * PAGE, PAGE as usize, |folio, at, len| {
-            folio.fill(at, len, 0);
-            Ok(len)
-        })?;
+    let fresh = u64::from(size) == PAGE && mapping.find(index).is_none();
+    if fresh {
+        let mut list = device.buffers.fresh.lock();
+        list.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        list.push(index);
     }
-    let (folio, _) = mapping.fill(index)?;
-    buffer(device, index, folio, offset, size)
+    let filled = mapping.fill(index);
+    if fresh {
+        // It may have been there after all.
+        device.buffers.take_fresh(index);
+    }
+    buffer(device, index, filled?.0, offset, size)
 }
 
 /// Begins to bring `count` blocks in; errors are left to who needs them.
@@ -180,7 +195,8 @@ pub fn read_ahead(device: &Arc<BlockDevice>, block: u64, count: u64, size: u32) 
     }
 }
 
-/// Writes all dirty blocks that are not pinned and waits for them. The first error. Flushes no device cache.
+/// Writes all dirty blocks that are not pinned and waits for them; an error of this or an earlier write of the
+/// device's cache, told once. Flushes no device cache.
 pub fn sync_buffers(device: &Arc<BlockDevice>) -> Result<()> {
     device.write_back(0, u64::MAX)
 }
@@ -277,7 +293,14 @@ impl Buffer {
     /// It differs from the device. Does not sleep.
     pub fn mark_dirty(&self) {
         self.parts().dirty.fetch_or(self.mask(), Ordering::AcqRel);
-        self.device.dirty.note(self.parts().index, &self.folio);
+        // While it is pinned the page would only be looked at in vain.
+        if !self.is_pinned() {
+            self.set_folio_dirty();
+        }
+    }
+
+    fn set_folio_dirty(&self) {
+        self.device.mapping().set_folio_dirty(self.parts().index, &self.folio);
     }
 
     pub fn is_dirty(&self) -> bool {
@@ -290,9 +313,12 @@ impl Buffer {
         self.each_pin(|pins| pins.saturating_add(1));
     }
 
-    /// Takes one pin back.
+    /// Takes one pin back. Spin locks only.
     pub fn unpin(&self) {
         self.each_pin(|pins| pins.saturating_sub(1));
+        if !self.is_pinned() && self.is_dirty() {
+            self.set_folio_dirty();
+        }
     }
 
     fn each_pin(&self, change: impl Fn(u16) -> u16) {

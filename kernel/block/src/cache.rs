@@ -1,94 +1,32 @@
 //! A device's own page cache: what programs see that open `/dev/vda`, and where [`crate::buffer`] finds its
 //! blocks.
 //!
-//! The folios are a [`vm::Mapping`]'s. Which of them are dirty is kept here, by page number; what a journal
-//! holds back ([`crate::Buffer::pin`]) is left out when they are written, and they stay dirty.
+//! The folios are a [`vm::Mapping`]'s, which decides when they are read and written; here runs of them become
+//! bios, one for each run that is consecutive. What a journal holds back ([`crate::Buffer::pin`]) is left
+//! out when its page is written; its buffer makes the page dirty again when it is let go.
 
-use crate::bio::{Batch, Bio, BioFlags, Op, SECTOR_SHIFT};
+use crate::bio::{Bio, BioFlags, EndBio, Op, SECTOR_SHIFT};
 use crate::buffer::ALL_SECTORS;
 use crate::device::BlockDevice;
-use crate::plug::Plug;
 use abi::Errno;
 use abi::errno::Result;
+use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 use core::ops::Range;
-use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use mem::Folio;
+use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use sync::SpinLock;
-use sync::levels::Leaf;
-use vm::{CacheKind, Mapping, MappingOps};
-use xarray::XArray;
+use sync::levels::BlockPool;
+use vm::{
+    BackingDevice, CacheKind, FolioRead, FolioWrite, Mapping, MappingOps, ReadRun, WritePass, WriteRun,
+};
 
 const PAGE: u64 = arch::PAGE_SIZE as u64;
-const PAGE_SHIFT: u32 = arch::PAGE_SHIFT as u32;
-/// Folios that are written before their end is waited for.
-const WRITE_AT_ONCE: usize = 1024;
-
-/// What is dirty in a device's cache.
-pub(crate) struct Dirty {
-    pages: SpinLock<XArray<Folio>, Leaf>,
-    /// A program wrote through a shared mapping: which page, nobody said.
-    mapped: AtomicBool,
-    /// The error of a write that nobody has been told of; 0: none.
-    error: AtomicI32,
-}
-
-impl Dirty {
-    pub(crate) fn new() -> Dirty {
-        Dirty {
-            pages: SpinLock::new(XArray::new()),
-            mapped: AtomicBool::new(false),
-            error: AtomicI32::new(0),
-        }
-    }
-
-    /// A page was changed. Without memory to note it, all pages are looked at.
-    pub(crate) fn note(&self, index: u64, folio: &Folio) {
-        if !folio.set_dirty() && self.pages.lock().replace(index, folio.clone()).is_err() {
-            self.mapped.store(true, Ordering::Release);
-        }
-    }
-
-    fn take_first(&self, range: &Range<u64>) -> Option<(u64, Folio)> {
-        let mut pages = self.pages.lock();
-        let index = pages.next(range.start)?.0;
-        if index >= range.end {
-            return None;
-        }
-        pages.remove(index).map(|folio| (index, folio))
-    }
-
-    /// The error that nobody has been told of.
-    pub(crate) fn take_error(&self) -> Result<()> {
-        Errno::from_number(self.error.swap(0, Ordering::Relaxed)).map_or(Ok(()), Err)
-    }
-
-    pub(crate) fn set_error(&self, error: Errno) {
-        self.error.store(error.number(), Ordering::Relaxed);
-    }
-}
+const PAGE_SECTORS: u64 = PAGE >> SECTOR_SHIFT;
 
 /// The mapping's way to the device.
 struct DeviceOps {
     device: Weak<BlockDevice>,
-}
-
-impl MappingOps for DeviceOps {
-    fn read_folio(&self, index: u64, folio: &Folio) -> Result<()> {
-        let device = self.device.upgrade().ok_or(Errno::EIO)?;
-        let start = index.checked_mul(PAGE).ok_or(Errno::EIO)?;
-        let len = device.bytes().saturating_sub(start).min(PAGE);
-        if len == 0 {
-            return Ok(());
-        }
-        device.read_sync(start >> SECTOR_SHIFT, folio, 0, len as usize)
-    }
-
-    fn written_by_mapping(&self) {
-        if let Some(device) = self.device.upgrade() {
-            device.dirty.mapped.store(true, Ordering::Release);
-        }
-    }
 }
 
 /// An empty cache.
@@ -97,78 +35,170 @@ pub(crate) fn new_mapping(device: &Arc<BlockDevice>) -> Arc<Mapping> {
     Mapping::new(CacheKind::Backed, device.bytes(), ops)
 }
 
-impl BlockDevice {
-    /// Writes what is dirty in the bytes `start..end` of its page cache and waits for it; the first error of this
-    /// or an earlier write that nobody was told of. What a journal holds back stays.
-    pub fn write_back(self: &Arc<Self>, start: u64, end: u64) -> Result<()> {
-        let range = start >> PAGE_SHIFT..end.div_ceil(PAGE).max(start >> PAGE_SHIFT);
-        self.find_mapped_dirty();
-        let mut from = range.start;
-        loop {
-            let batch = Batch::new();
-            let mut plug = Plug::new();
-            let mut count = 0;
-            while count < WRITE_AT_ONCE
-                && let Some((index, folio)) = self.dirty.take_first(&(from..range.end))
-            {
-                from = index + 1;
-                self.write_folio(index, &folio, &batch, &mut plug);
-                count += 1;
-            }
-            drop(plug);
-            if let Err(error) = batch.wait() {
-                self.dirty.set_error(error);
-            }
-            if count < WRITE_AT_ONCE {
-                return self.dirty.take_error();
-            }
+impl MappingOps for DeviceOps {
+    fn read_run(&self, run: ReadRun) {
+        let Some(device) = self.device.upgrade() else { return run.finish(Err(Errno::EIO)) };
+        let mut folios = Vec::new();
+        if folios.try_reserve_exact(run.len()).is_err() {
+            return run.finish(Err(Errno::ENOMEM));
         }
+        for one in run {
+            let on_device = device.sectors().saturating_sub(one.index() * PAGE_SECTORS);
+            if on_device == 0 || device.buffers.take_fresh(one.index()) {
+                read_pages(&device, core::mem::take(&mut folios));
+                one.fill_zero();
+                continue;
+            }
+            if on_device < PAGE_SECTORS {
+                one.folio().zero();
+            }
+            folios.push(one);
+        }
+        read_pages(&device, folios);
     }
 
-    /// Submits the parts of a dirty folio that may be written.
-    fn write_folio(self: &Arc<Self>, index: u64, folio: &Folio, batch: &Arc<Batch>, plug: &mut Plug) {
-        folio.clear_dirty();
-        let pinned = self.buffers.begin_write(index);
-        if pinned != 0 {
-            self.dirty.note(index, folio);
+    fn write_pass(&self, pass: &mut WritePass<'_>) -> Result<()> {
+        while let Some(run) = pass.next_run(256) {
+            self.write_run(run);
         }
-        let on_device = self.sectors().saturating_sub(index << (PAGE_SHIFT - SECTOR_SHIFT)).min(8);
-        let wanted = !pinned & ALL_SECTORS.checked_shr(8 - on_device as u32).unwrap_or(0);
-        for run in runs(wanted) {
-            let sector = (index << (PAGE_SHIFT - SECTOR_SHIFT)) + run.start as u64;
-            match Bio::with(Op::Write, sector, folio, run.start << SECTOR_SHIFT, run.len() << SECTOR_SHIFT) {
-                Ok(mut bio) => {
-                    bio.flags |= BioFlags::SYNC;
-                    batch.submit(plug, self, bio);
-                }
-                Err(error) => {
-                    self.dirty.note(index, folio);
-                    self.dirty.set_error(error);
-                }
-            }
-        }
+        Ok(())
     }
 
-    /// Notes the pages that programs have changed through mappings.
-    fn find_mapped_dirty(&self) {
-        if !self.dirty.mapped.swap(false, Ordering::AcqRel) {
-            return;
+    fn write_run(&self, run: WriteRun) {
+        let Some(device) = self.device.upgrade() else { return run.finish(Err(Errno::EIO)) };
+        let flags = if run.is_sync() { BioFlags::SYNC } else { BioFlags::empty() };
+        let mut whole = Vec::new();
+        let room = whole.try_reserve_exact(run.len());
+        if room.is_err() {
+            return run.into_iter().for_each(|one| write_part(&device, one, ALL_SECTORS, flags));
         }
-        let Some(mapping) = self.mapping_if_used() else { return };
-        for index in 0..self.bytes().div_ceil(PAGE) {
-            if let Some(folio) = mapping.find(index)
-                && folio.clear_dirty()
-            {
-                self.dirty.note(index, &folio);
+        for one in run {
+            let pinned = device.buffers.begin_write(one.index());
+            if pinned == 0 && one.valid_len() as u64 == PAGE {
+                whole.push(one);
+                continue;
             }
+            write_pages(&device, core::mem::take(&mut whole), flags);
+            write_part(&device, one, !pinned, flags);
         }
+        write_pages(&device, whole, flags);
     }
 
-    /// fsync(2) of the device: what is dirty in its cache, then the device's own cache.
-    pub fn sync(self: &Arc<Self>) -> Result<()> {
-        let written = self.write_back(0, u64::MAX);
-        written.and(self.flush())
+    fn device(&self) -> Option<Arc<BackingDevice>> {
+        self.device.upgrade()?.backing()
     }
+}
+
+/// Pages that a bio reads; they are told when it is done.
+struct Reads(SpinLock<Vec<FolioRead>, BlockPool>);
+
+impl EndBio for Reads {
+    fn ended(&self, bio: Box<Bio>) {
+        let result = bio.result();
+        drop(bio);
+        let folios = core::mem::take(&mut *self.0.lock());
+        folios.into_iter().for_each(|one| one.finish(result));
+    }
+}
+
+/// Reads consecutive pages that lie on the device.
+fn read_pages(device: &Arc<BlockDevice>, folios: Vec<FolioRead>) {
+    let Some(first) = folios.first().map(FolioRead::index) else { return };
+    let bio = page_bio(device, Op::Read, first, folios.iter().map(FolioRead::folio));
+    match bio {
+        Ok(mut bio) => {
+            bio.end = Some(Arc::new(Reads(SpinLock::new(folios))));
+            device.submit(bio);
+        }
+        Err(error) => folios.into_iter().for_each(|one| one.finish(Err(error))),
+    }
+}
+
+/// A bio for whole pages from `first` on, but for what lies behind the end of the device.
+fn page_bio<'a>(
+    device: &BlockDevice,
+    op: Op,
+    first: u64,
+    folios: impl ExactSizeIterator<Item = &'a mem::Folio>,
+) -> Result<Box<Bio>> {
+    let mut bio = Bio::new(op, first * PAGE_SECTORS)?;
+    bio.reserve(folios.len())?;
+    for (index, folio) in (first..).zip(folios) {
+        let sectors = device.sectors().saturating_sub(index * PAGE_SECTORS).min(PAGE_SECTORS);
+        bio.push(folio, 0, (sectors << SECTOR_SHIFT) as usize)?;
+    }
+    Ok(bio)
+}
+
+/// Pages that one or several bios write; they are told when all are done.
+struct Writes {
+    folios: SpinLock<Vec<FolioWrite>, BlockPool>,
+    left: AtomicU32,
+    error: AtomicI32,
+}
+
+impl Writes {
+    fn part_done(&self, result: Result<()>) {
+        if let Err(error) = result {
+            self.error.store(error.number(), Ordering::Relaxed);
+        }
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let result = Errno::from_number(self.error.load(Ordering::Relaxed)).map_or(Ok(()), Err);
+            let folios = core::mem::take(&mut *self.folios.lock());
+            folios.into_iter().for_each(|one| one.finish(result));
+        }
+    }
+}
+
+impl EndBio for Writes {
+    fn ended(&self, bio: Box<Bio>) {
+        let result = bio.result();
+        drop(bio);
+        self.part_done(result);
+    }
+}
+
+fn writes(folios: Vec<FolioWrite>) -> Arc<Writes> {
+    Arc::new(Writes { folios: SpinLock::new(folios), left: AtomicU32::new(1), error: AtomicI32::new(0) })
+}
+
+/// Writes consecutive whole pages.
+fn write_pages(device: &Arc<BlockDevice>, folios: Vec<FolioWrite>, flags: BioFlags) {
+    let Some(first) = folios.first().map(FolioWrite::index) else { return };
+    match page_bio(device, Op::Write, first, folios.iter().map(FolioWrite::folio)) {
+        Ok(mut bio) => {
+            bio.flags |= flags;
+            bio.end = Some(writes(folios));
+            device.submit(bio);
+        }
+        Err(error) => folios.into_iter().for_each(|one| one.finish(Err(error))),
+    }
+}
+
+/// Writes the sectors `wanted` of one page, as far as they lie on the device.
+fn write_part(device: &Arc<BlockDevice>, one: FolioWrite, wanted: u8, flags: BioFlags) {
+    let on_device = (one.valid_len() >> SECTOR_SHIFT) as u32;
+    let wanted = wanted & ALL_SECTORS.checked_shr(8 - on_device).unwrap_or(0);
+    let (index, folio) = (one.index(), one.folio().clone());
+    let mut folios = Vec::new();
+    if folios.try_reserve_exact(1).is_err() {
+        return one.finish(Err(Errno::ENOMEM));
+    }
+    folios.push(one);
+    let all = writes(folios);
+    for run in runs(wanted) {
+        let sector = index * PAGE_SECTORS + run.start as u64;
+        all.left.fetch_add(1, Ordering::Relaxed);
+        match Bio::with(Op::Write, sector, &folio, run.start << SECTOR_SHIFT, run.len() << SECTOR_SHIFT) {
+            Ok(mut bio) => {
+                bio.flags |= flags;
+                bio.end = Some(all.clone());
+                device.submit(bio);
+            }
+            Err(error) => all.part_done(Err(error)),
+        }
+    }
+    all.part_done(Ok(()));
 }
 
 /// The runs of ones in a byte.
@@ -181,34 +211,32 @@ fn runs(mut mask: u8) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// Writes up to `len` bytes at `pos`, all within the device, to its page cache. As [`Mapping::write`].
-pub(crate) fn write(
-    device: &Arc<BlockDevice>,
-    pos: u64,
-    len: usize,
-    source: impl FnMut(&Folio, usize, usize) -> Result<usize>,
-) -> Result<usize> {
-    let mapping = device.mapping();
-    let done = mapping.write(pos, len, source)?;
-    let end = pos + done as u64;
-    for index in pos >> PAGE_SHIFT..end.div_ceil(PAGE) {
-        // `write` has set the folio's own flag; here it is noted where the folio is.
-        if let Some(folio) = mapping.find(index) {
-            folio.clear_dirty();
-            device.dirty.note(index, &folio);
-        }
-    }
-    Ok(done)
-}
-
 impl BlockDevice {
-    /// Takes the bytes `start..end` out of the page cache after writing what is dirty around them: their contents
-    /// are about to change below it. Pages that lie in the range only in part are kept and zeroed there, which is
-    /// what they become.
+    /// Writes what is dirty in the bytes `start..end` of its page cache and waits for it; an error of this or an
+    /// earlier write that no kernel user was told of. What a journal holds back stays.
+    pub fn write_back(self: &Arc<Self>, start: u64, end: u64) -> Result<()> {
+        let Some(mapping) = self.mapping_if_used() else { return Ok(()) };
+        mapping.sync(start, end)?;
+        mapping.errors().check(&self.errors_seen)
+    }
+
+    /// fsync(2) of the device: what is dirty in its cache, then the device's own cache.
+    pub fn sync(self: &Arc<Self>) -> Result<()> {
+        let written = self.write_back(0, u64::MAX);
+        written.and(self.flush())
+    }
+
+    /// The flusher of dirty pages that go to this disk: for [`MappingOps::device`] of file systems on it.
+    pub fn backing(&self) -> Option<Arc<BackingDevice>> {
+        self.disk().backing()
+    }
+
+    /// Takes the bytes `start..end` out of the page cache: their contents are about to change below it. Pages that
+    /// lie in the range only in part are written, kept, and zeroed there, which is what they become.
     pub(crate) fn drop_cached(self: &Arc<Self>, start: u64, end: u64) -> Result<()> {
         let Some(mapping) = self.mapping_if_used() else { return Ok(()) };
-        self.write_back(start, end)?;
+        mapping.flush_range(start, end)?;
         mapping.punch_hole(start, end);
-        Ok(())
+        mapping.flush_range(start, end)
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::bio::{Batch, Bio, BioFlags, Op};
 use crate::buffer::Buffers;
-use crate::cache::{self, Dirty};
+use crate::cache;
 use crate::disk::{Disk, Limits};
 use crate::plug::Plug;
 use crate::stats::{Group, Stats};
@@ -20,7 +20,7 @@ use mem::Folio;
 use partitions::Label;
 use sync::levels::{DeviceTable, Leaf};
 use sync::{Once, SpinLock};
-use vm::Mapping;
+use vm::{ErrSeen, Mapping};
 
 /// A disk or a partition.
 pub struct BlockDevice {
@@ -36,7 +36,8 @@ pub struct BlockDevice {
     stats: Stats,
     mapping: Once<Arc<Mapping>>,
     pub(crate) buffers: Buffers,
-    pub(crate) dirty: Dirty,
+    /// What kernel users have been told of write errors.
+    pub(crate) errors_seen: ErrSeen,
     /// What has the device for itself.
     holder: SpinLock<Option<&'static str>, Leaf>,
     /// Open files.
@@ -86,7 +87,7 @@ impl BlockDevice {
             stats: Stats::new(),
             mapping: Once::new(),
             buffers: Buffers::new(),
-            dirty: Dirty::new(),
+            errors_seen: ErrSeen::default(),
             holder: SpinLock::new(None),
             openers: AtomicU32::new(0),
             soft_block_shift: AtomicU32::new(12),

@@ -82,7 +82,7 @@ pub(crate) fn read(device: &Arc<BlockDevice>, pos: &mut u64, buf: &mut IoBuf) ->
 }
 
 fn read_window(device: &Arc<BlockDevice>, pos: u64, len: usize, buf: &mut IoBuf) -> Result<usize> {
-    device.write_back(pos, pos + len as u64)?;
+    flush_cache(device, pos, len)?;
     let folios = folios(len)?;
     transfer(device, Op::Read, pos, &folios)?;
     let mut moved = 0;
@@ -151,10 +151,15 @@ fn write_window(device: &Arc<BlockDevice>, pos: u64, len: usize, buf: &mut IoBuf
         .take_while(|(_, part)| *part > 0)
         .collect();
     // Dirty pages of the same place would later overwrite what is written now.
-    device.write_back(pos, pos + moved as u64)?;
+    flush_cache(device, pos, moved)?;
     transfer(device, Op::Write, pos, &used)?;
     update_cache(device, pos, &used);
     Ok(moved)
+}
+
+/// Writes what is dirty in the cache of the place.
+fn flush_cache(device: &Arc<BlockDevice>, pos: u64, len: usize) -> Result<()> {
+    device.mapping_if_used().map_or(Ok(()), |mapping| mapping.flush_range(pos, pos + len as u64))
 }
 
 /// Brings what the page cache has of the place up to date.

@@ -13,6 +13,7 @@ use abi::errno::Result;
 use abi::stat::DevId;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::format;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -22,6 +23,7 @@ use sync::levels::{BlockPool, BlockQueue, Driver as DriverLevel};
 use sync::{Once, PerCpu, SpinLock};
 use task::{Mutex, WaitQueue};
 use time::{Expire, Timer};
+use vm::BackingDevice;
 
 /// What a device can do with discards.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -184,6 +186,7 @@ pub struct Disk {
     pub(crate) max_sectors: AtomicU32,
     pub(crate) no_merges: AtomicU32,
     pub(crate) gone: AtomicBool,
+    backing: Once<Arc<BackingDevice>>,
     pub(crate) whole: Once<Arc<BlockDevice>>,
     pub(crate) parts: Mutex<Vec<Arc<BlockDevice>>, DriverLevel>,
 }
@@ -241,6 +244,7 @@ impl Disk {
                 max_sectors: AtomicU32::new(limits.max_sectors.min(DEFAULT_MAX_SECTORS)),
                 no_merges: AtomicU32::new(0),
                 gone: AtomicBool::new(false),
+                backing: Once::new(),
                 whole: Once::new(),
                 parts: Mutex::new(Vec::new()),
                 info,
@@ -285,6 +289,17 @@ impl Disk {
     /// Its partitions.
     pub fn partitions(&self) -> Vec<Arc<BlockDevice>> {
         self.parts.lock().clone()
+    }
+
+    /// The flusher of its dirty pages, made when it is first asked for; `None` without memory for it.
+    pub(crate) fn backing(&self) -> Option<Arc<BackingDevice>> {
+        let _one = self.switch.lock();
+        if self.backing.get().is_none() {
+            let dev = self.info.dev;
+            let made = BackingDevice::new(&format!("{}:{}", dev.major, dev.minor)).ok()?;
+            let _ = self.backing.set(made);
+        }
+        self.backing.get().cloned()
     }
 
     /// Asks the driver for the size and takes it over.

@@ -3,7 +3,6 @@
 //! Without O_DIRECT reads and writes go through the device's page cache, and what is written gets to the
 //! device with fsync, BLKFLSBUF, or the last close. Writing beyond the end is ENOSPC, as on Linux.
 
-use crate::cache;
 use crate::device::{self, BlockDevice, Claim};
 use crate::{direct, ioctl};
 use abi::fcntl::{
@@ -15,7 +14,7 @@ use alloc::sync::Arc;
 use core::any::Any;
 use core::sync::atomic::Ordering;
 use vfs::{Caller, Cred, File, FileOps, FileTraits, IoBuf, OpsRef};
-use vm::{MapSource, Mapping};
+use vm::{ErrSeen, MapSource, Mapping, Readahead};
 
 /// An open block device.
 pub(crate) struct BlockFile {
@@ -23,6 +22,9 @@ pub(crate) struct BlockFile {
     /// The opener's rights: ioctls that change the device ask for them.
     cred: Arc<Cred>,
     writes: bool,
+    ahead: Readahead,
+    /// What this opener was told of write errors.
+    errors_seen: ErrSeen,
     /// With O_EXCL the device is the opener's alone.
     _claim: Option<Claim>,
 }
@@ -33,7 +35,10 @@ pub(crate) fn open(dev: DevId, flags: u32, caller: &Caller) -> Result<OpsRef> {
     let claim = if flags & O_EXCL != 0 { Some(device.claim("O_EXCL")?) } else { None };
     device.openers.fetch_add(1, Ordering::AcqRel);
     let writes = flags & O_ACCMODE != O_RDONLY;
-    Ok(OpsRef::shared(BlockFile { device, cred: caller.cred.clone(), writes, _claim: claim }))
+    let errors_seen = device.mapping().errors().sample();
+    let cred = caller.cred.clone();
+    let ahead = Readahead::new();
+    Ok(OpsRef::shared(BlockFile { device, cred, writes, ahead, errors_seen, _claim: claim }))
 }
 
 /// The device behind an open file, if it is a block device's.
@@ -48,6 +53,14 @@ impl BlockFile {
 
     pub(crate) fn cred(&self) -> &Cred {
         &self.cred
+    }
+
+    /// Writes `start..end` and has the device write its cache; errors that this opener was not told of.
+    fn sync_range(&self, start: u64, end: u64) -> Result<()> {
+        let mapping = self.device.mapping();
+        let written = mapping.sync(start, end);
+        let flushed = self.device.flush();
+        written.and(flushed).and(mapping.errors().check(&self.errors_seen))
     }
 
     pub(crate) fn writes(&self) -> bool {
@@ -70,7 +83,8 @@ impl FileOps for BlockFile {
         }
         let len = buf.remaining();
         let mapping = self.device.mapping();
-        let done = mapping.read(*pos, len, |folio, offset, len| buf.put_folio(folio, offset, len))?;
+        let sink = |folio: &mem::Folio, offset, len| buf.put_folio(folio, offset, len);
+        let done = mapping.read_file(&self.ahead, *pos, len, sink)?;
         *pos += done as u64;
         file.inode().accessed(file);
         Ok(done)
@@ -96,15 +110,15 @@ impl FileOps for BlockFile {
         let done = if file.flags() & O_DIRECT != 0 {
             direct::write(device, pos, buf, len)?
         } else {
-            let done =
-                cache::write(device, start, len, |folio, offset, len| buf.take_folio(folio, offset, len))?;
+            let done = device
+                .mapping()
+                .write(start, len, |folio, offset, len| buf.take_folio(folio, offset, len))?;
             *pos += done as u64;
             done
         };
         file.inode().touch_modified();
         if file.flags() & O_DSYNC != 0 {
-            device.write_back(start, start + done as u64)?;
-            device.flush()?;
+            self.sync_range(start, start + done as u64)?;
         }
         Ok(done)
     }
@@ -141,8 +155,7 @@ impl FileOps for BlockFile {
     }
 
     fn fsync(&self, _file: &File, start: u64, end: u64, _data_only: bool) -> Result<()> {
-        let written = self.device.write_back(start, end.saturating_add(1));
-        written.and(self.device.flush())
+        self.sync_range(start, end.saturating_add(1))
     }
 }
 
@@ -150,8 +163,8 @@ impl Drop for BlockFile {
     /// The last close writes what is dirty, unless a file system has the device.
     fn drop(&mut self) {
         if self.device.openers.fetch_sub(1, Ordering::AcqRel) == 1 && !self.device.is_claimed() {
-            // Nobody is left to be told of an error; the next fsync is.
-            let _ = self.device.write_back(0, u64::MAX).map_err(|error| self.device.dirty.set_error(error));
+            // Nobody is left to be told of an error; the next opener is.
+            let _ = self.device.mapping().sync(0, u64::MAX);
         }
     }
 }

@@ -42,6 +42,17 @@ impl Mapping {
         true
     }
 
+    /// Readies the mapping for [`Mapping::set_folio_dirty`]. ENOMEM. Process context.
+    pub fn ready_for_dirty(&self) -> Result<()> {
+        if self.device.get().is_some() { Ok(()) } else { self.attach() }
+    }
+
+    /// A folio of page `index` was changed by its owner's owner, within the file: metadata of a file system in
+    /// the cache of its device. After [`Mapping::ready_for_dirty`]. Spin locks only.
+    pub fn set_folio_dirty(&self, index: u64, folio: &Folio) {
+        self.mark_dirty(index, folio);
+    }
+
     /// Puts the mapping on its device's list of dirty ones, if it is not there.
     pub(crate) fn enlist(&self) {
         if !self.listed.load(Ordering::Acquire)
