@@ -43,7 +43,14 @@ fn policies(line: &CommandLine) -> &'static [PolicyInfo] {
 }
 
 /// The I/O schedulers that can be chosen besides `none`; the first is the default of disks with one queue.
-static IO_SCHEDULERS: [SchedulerInfo; 1] = [iosched_deadline::INFO];
+static IO_SCHEDULERS: [SchedulerInfo; 6] = [
+    iosched_deadline::INFO,
+    iosched_kyber::INFO,
+    iosched_bfq::INFO,
+    iosched_cfq::INFO,
+    iosched_anticipatory::INFO,
+    iosched_linus::INFO,
+];
 
 /// Entered once, on CPU 0, on the boot stack, interrupts off.
 #[allow(unsafe_code)] // SAFETY: 1. the one symbol of this name; the boot code calls it once

@@ -20,10 +20,12 @@
 
 extern crate alloc;
 
+mod owners;
 mod request;
 mod scheduler;
 mod sorted;
 
+pub use owners::{Owner, Owners};
 pub use request::{Dir, Id, IoClass, IoPrio, Request, Side};
 pub use scheduler::{Next, NoMemory, Scheduler, SchedulerInfo, Tunable, TunableError};
 pub use sorted::{List, Node, Nodes, Sorted};

@@ -3,7 +3,7 @@
 //! Records live in one table indexed by id ([`Nodes`]), made once; a [`Sorted`] is a tree and a list through
 //! it, so that moving a request costs no memory. A request is in one `Sorted` at a time.
 
-use crate::{Id, NoMemory, Request, Side};
+use crate::{Dir, Id, NoMemory, Request, Side};
 use alloc::vec::Vec;
 use rbtree::{Arena, Links, NIL, Tree};
 
@@ -14,6 +14,7 @@ pub struct Node {
     pub end: u64,
     /// When it should have been started (nanoseconds), or what else a scheduler keeps by arrival.
     pub expires_ns: u64,
+    pub dir: Dir,
     pub mergeable: bool,
     /// Whose queue it is in: an index that the scheduler chooses.
     pub home: u32,
@@ -26,6 +27,7 @@ const EMPTY: Node = Node {
     start: 0,
     end: 0,
     expires_ns: 0,
+    dir: Dir::Read,
     mergeable: false,
     home: NIL,
     links: Links::NEW,
@@ -64,9 +66,8 @@ impl Nodes {
 
     /// Fills in a record before it is added to a queue.
     pub fn set(&mut self, id: Id, request: &Request, expires_ns: u64, home: u32) {
-        let mergeable = request.mergeable;
-        self.all[id.index()] =
-            Node { start: request.start, end: request.end(), expires_ns, mergeable, home, ..EMPTY };
+        let &Request { dir, start, mergeable, .. } = request;
+        self.all[id.index()] = Node { start, end: request.end(), expires_ns, dir, mergeable, home, ..EMPTY };
     }
 
     pub fn get(&self, id: Id) -> &Node {
@@ -112,6 +113,11 @@ impl List {
     /// The one that came first.
     pub fn first(&self) -> Option<Id> {
         (self.first != NIL).then_some(Id(self.first))
+    }
+
+    /// The one that came last.
+    pub fn last(&self) -> Option<Id> {
+        (self.last != NIL).then_some(Id(self.last))
     }
 
     pub fn push(&mut self, nodes: &mut Nodes, id: Id) {
@@ -220,22 +226,30 @@ impl Sorted {
         }
     }
 
-    /// A record that sectors `start..end` could be joined to; at its front only with `front`.
-    pub fn find_merge(&self, nodes: &Nodes, start: u64, end: u64, front: bool) -> Option<(Id, Side)> {
+    /// A record of this direction that sectors `start..end` could be joined to; at its front only with `front`.
+    pub fn find_merge(
+        &self,
+        nodes: &Nodes,
+        dir: Dir,
+        start: u64,
+        end: u64,
+        front: bool,
+    ) -> Option<(Id, Side)> {
+        let fits = |id: Id| nodes.get(id).mergeable && nodes.get(id).dir == dir;
         if let Some(id) = self.before(nodes, start).filter(|id| nodes.get(*id).end == start)
-            && nodes.get(id).mergeable
+            && fits(id)
         {
             return Some((id, Side::Back));
         }
         let id = self.from(nodes, end).filter(|id| front && nodes.get(*id).start == end)?;
-        nodes.get(id).mergeable.then_some((id, Side::Front))
+        fits(id).then_some((id, Side::Front))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Dir, IoPrio};
+    use crate::IoPrio;
     use proptest::prelude::*;
 
     fn request(start: u64, sectors: u32) -> Request {
@@ -289,7 +303,7 @@ mod tests {
             (100, 108, true, None),
         ];
         for (start, end, front, expected) in table {
-            assert_eq!(sorted.find_merge(&nodes, start, end, front), expected, "{start}..{end}");
+            assert_eq!(sorted.find_merge(&nodes, Dir::Read, start, end, front), expected, "{start}..{end}");
         }
     }
 }

@@ -180,7 +180,7 @@ impl Scheduler for Deadline {
 
     fn find_merge(&self, dir: Dir, start: u64, end: u64) -> Option<(Id, Side)> {
         let queues = self.classes.iter().map(|class| &class.queues[dir as usize]);
-        queues.filter_map(|queue| queue.find_merge(&self.nodes, start, end, self.front_merges)).next()
+        queues.filter_map(|queue| queue.find_merge(&self.nodes, dir, start, end, self.front_merges)).next()
     }
 
     fn grown(&mut self, id: Id, request: &Request, _now_ns: u64) {
