@@ -1,4 +1,4 @@
-//! Scheduling policies under a virtual clock.
+//! The kernel's policies without a kernel: scheduling under a virtual clock, page replacement on traces.
 //!
 //! **Problem.** How does a policy treat four hogs and a hundred sleepers on 64 CPUs? On a real machine
 //! that takes the machine, minutes, and luck with noise.
@@ -12,6 +12,7 @@
 //! repeats a run exactly.
 #![forbid(unsafe_code)]
 
+pub mod cache;
 pub mod engine;
 mod options;
 mod report;
@@ -31,6 +32,8 @@ Policies of the kernel under a virtual clock.
 
 Usage: sim sched [options]     how a scheduling policy treats a described workload
        sim sched --help        the options and the workload language, with examples
+       sim cache [options]     hit ratios of page-replacement policies on a recorded trace
+       sim cache --help        the options, with examples
 ";
 
 /// Runs `sim` with its arguments (without the program's name); answers the exit status: 0, or 2 for a
@@ -38,6 +41,7 @@ Usage: sim sched [options]     how a scheduling policy treats a described worklo
 pub fn main(args: &[String]) -> i32 {
     match args.split_first() {
         Some((command, rest)) if command == "sched" => sched(rest),
+        Some((command, rest)) if command == "cache" => cache::main(rest),
         Some((flag, _)) if flag == "--help" || flag == "-h" => {
             print!("{HELP}");
             0
@@ -64,7 +68,7 @@ fn sched(args: &[String]) -> i32 {
     }
 }
 
-fn complain(problem: &str) -> i32 {
+pub(crate) fn complain(problem: &str) -> i32 {
     eprintln!("sim: {problem}");
     2
 }
