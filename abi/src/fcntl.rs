@@ -179,8 +179,16 @@ pub const RWF_NOWAIT: u32 = 0x08;
 pub const RWF_APPEND: u32 = 0x10;
 pub const RWF_NOAPPEND: u32 = 0x20;
 
+pub const POSIX_FADV_NORMAL: i32 = 0;
+pub const POSIX_FADV_RANDOM: i32 = 1;
+pub const POSIX_FADV_SEQUENTIAL: i32 = 2;
+pub const POSIX_FADV_WILLNEED: i32 = 3;
+pub const POSIX_FADV_DONTNEED: i32 = 4;
 pub const POSIX_FADV_MAX: i32 = 5;
 
+pub const SYNC_FILE_RANGE_WAIT_BEFORE: u32 = 1;
+pub const SYNC_FILE_RANGE_WRITE: u32 = 2;
+pub const SYNC_FILE_RANGE_WAIT_AFTER: u32 = 4;
 pub const SYNC_FILE_RANGE_FLAGS: u32 = 7;
 
 /// ioctl(2) commands that every file understands (asm-generic/ioctls.h).

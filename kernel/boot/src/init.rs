@@ -34,9 +34,10 @@ fn run(info: &'static BootInfo, line: &CommandLine) {
 fn bring_up(info: &'static BootInfo, line: &CommandLine) -> Result<()> {
     start_threads()?;
     choose_policy(line);
-    mem::set_reclaimer(reclaim);
+    mem::set_reclaimer(free_memory);
     sched::set_sample_hook(|_, _| kcore::usage::account_tick());
     vfs::init(mem::total_bytes() as u64, &entropy());
+    reclaim::init(&crate::RECLAIM_POLICIES)?;
     crate::vdso::init();
     let root = vfs::mount::set_root(tmpfs::rootfs()?)?;
     tmpfs::init()?;
@@ -99,8 +100,8 @@ fn choose_policy(line: &CommandLine) {
 }
 
 /// Memory is short: caches first, then somebody has to go.
-fn reclaim(pages_wanted: usize) -> usize {
-    match vfs::shrink(pages_wanted) {
+fn free_memory(pages_wanted: usize) -> usize {
+    match reclaim::direct(pages_wanted) {
         0 => kcore::oom::reclaim(pages_wanted),
         pages => pages,
     }

@@ -52,6 +52,20 @@ static IO_SCHEDULERS: [SchedulerInfo; 6] = [
     iosched_linus::INFO,
 ];
 
+/// The page-replacement policies; the first is the default.
+static RECLAIM_POLICIES: [reclaim_api::PolicyInfo; 10] = [
+    reclaim_two_list::INFO,
+    reclaim_arc::INFO,
+    reclaim_car::INFO,
+    reclaim_2q::INFO,
+    reclaim_clock::INFO,
+    reclaim_s3fifo::INFO,
+    reclaim_sieve::INFO,
+    reclaim_mglru::INFO,
+    reclaim_lru::INFO,
+    reclaim_fifo::INFO,
+];
+
 /// Entered once, on CPU 0, on the boot stack, interrupts off.
 #[allow(unsafe_code)] // SAFETY: 1. the one symbol of this name; the boot code calls it once
 #[unsafe(no_mangle)]

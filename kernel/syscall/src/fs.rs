@@ -534,7 +534,10 @@ pub fn sync_file_range(ctx: &mut Ctx, fd: i32, offset: i64, len: i64, flags: u32
         _ => return Err(Errno::ESPIPE),
     }
     let last = if len == 0 { u64::MAX } else { end - 1 };
-    if flags == 0 { Ok(0) } else { file.ops().fsync(&file, start, last, true).map(|()| 0) }
+    match file.ops().mapping(&file) {
+        Some(mapping) => vfs::cached::sync_range(&file, &mapping, start, last, flags).map(|()| 0),
+        None => Ok(0),
+    }
 }
 
 /// ftruncate(2).
@@ -580,22 +583,35 @@ pub fn fallocate(ctx: &mut Ctx, fd: i32, mode: u32, offset: i64, len: i64) -> Re
     file.ops().fallocate(&file, mode, offset, len).map(|()| 0)
 }
 
-/// posix_fadvise(2). Advice about memory files changes nothing; wrong advice is refused as on Linux.
-pub fn fadvise64(ctx: &mut Ctx, fd: i32, _offset: i64, len: i64, advice: i32) -> Result<usize> {
+/// posix_fadvise(2).
+pub fn fadvise64(ctx: &mut Ctx, fd: i32, offset: i64, len: i64, advice: i32) -> Result<usize> {
     let file = ctx.files().get(fd)?;
     if file.inode().file_type() == FileType::Fifo {
         return Err(Errno::ESPIPE);
     }
-    if len < 0 || !(0..=POSIX_FADV_MAX).contains(&advice) { Err(Errno::EINVAL) } else { Ok(0) }
+    if len < 0 || !(0..=POSIX_FADV_MAX).contains(&advice) {
+        return Err(Errno::EINVAL);
+    }
+    // A negative offset is a large one, as on Linux.
+    if let Some(mapping) = file.ops().mapping(&file).filter(|mapping| !mapping.is_memory()) {
+        vfs::cached::advise(&file, &mapping, offset as u64, len as u64, advice);
+    }
+    Ok(0)
 }
 
 /// readahead(2).
-pub fn readahead(ctx: &mut Ctx, fd: i32, _offset: i64, _count: usize) -> Result<usize> {
+pub fn readahead(ctx: &mut Ctx, fd: i32, offset: i64, count: usize) -> Result<usize> {
     let file = ctx.files().get(fd)?;
     if !file.mode().contains(FileMode::READ) {
         return Err(Errno::EBADF);
     }
-    if file.inode().is_regular() { Ok(0) } else { Err(Errno::EINVAL) }
+    if !matches!(file.inode().file_type(), FileType::Regular | FileType::BlockDevice) {
+        return Err(Errno::EINVAL);
+    }
+    if let Some(mapping) = file.ops().mapping(&file) {
+        mapping.read_ahead(offset as u64, count as u64);
+    }
+    Ok(0)
 }
 
 // ---- moving data ----

@@ -5,15 +5,17 @@ use crate::attr::drop_privileges;
 use crate::file::File;
 use crate::inode::InodeRef;
 use crate::iobuf::IoBuf;
+use abi::fcntl::*;
 use abi::{Errno, errno::Result};
-use vm::Mapping;
+use vm::{Mapping, SyncMode};
 
 /// Reads at `*pos` and moves it. Takes no lock: like Linux's buffered reads, it may see part of a
 /// concurrent write.
 #[inline]
 pub fn read(file: &File, mapping: &Mapping, pos: &mut u64, buf: &mut IoBuf) -> Result<usize> {
     let len = buf.remaining();
-    let done = mapping.read(*pos, len, |folio, offset, len| buf.put_folio(folio, offset, len))?;
+    let done = mapping
+        .read_file(file.readahead(), *pos, len, |folio, offset, len| buf.put_folio(folio, offset, len))?;
     *pos += done as u64;
     file.inode().accessed(file);
     Ok(done)
@@ -38,6 +40,50 @@ pub fn write(file: &File, mapping: &Mapping, pos: &mut u64, buf: &mut IoBuf) -> 
     }
     *pos = end;
     Ok(done)
+}
+
+/// Writes the dirty pages of `start..=end` and waits until they have arrived: what comes before the metadata
+/// in a file system's fsync. Errors of single pages are told by [`File::fsync_range`].
+pub fn write_out(mapping: &Mapping, start: u64, end: u64) -> Result<()> {
+    mapping.sync(start, end.saturating_add(1))
+}
+
+/// sync_file_range(2): the steps that `flags` name, on the page cache alone.
+pub fn sync_range(file: &File, mapping: &Mapping, start: u64, end: u64, flags: u32) -> Result<()> {
+    let after = end.saturating_add(1);
+    if flags & SYNC_FILE_RANGE_WAIT_BEFORE != 0 {
+        mapping.wait_written(start, after);
+        file.check_write_errors()?;
+    }
+    if flags & SYNC_FILE_RANGE_WRITE != 0 {
+        let waits = flags & SYNC_FILE_RANGE_WAIT_BEFORE != 0 && flags & SYNC_FILE_RANGE_WAIT_AFTER != 0;
+        let mode = if waits { SyncMode::All } else { SyncMode::None };
+        mapping.write_back(start, after, mode, u64::MAX)?;
+    }
+    if flags & SYNC_FILE_RANGE_WAIT_AFTER != 0 {
+        mapping.wait_written(start, after);
+        file.check_write_errors()?;
+    }
+    Ok(())
+}
+
+/// posix_fadvise(2), the advice being a valid one. `len` 0 is to the end.
+pub fn advise(file: &File, mapping: &Mapping, start: u64, len: u64, advice: i32) {
+    let end = if len == 0 { u64::MAX } else { start.saturating_add(len) };
+    match advice {
+        POSIX_FADV_NORMAL => file.readahead().set_normal(),
+        POSIX_FADV_RANDOM => file.readahead().set_random(),
+        POSIX_FADV_SEQUENTIAL => file.readahead().set_sequential(),
+        POSIX_FADV_WILLNEED => mapping.read_ahead(start, end - start),
+        POSIX_FADV_DONTNEED => {
+            // Pages that the range covers in part stay, as in Linux.
+            let whole = start.checked_next_multiple_of(arch::PAGE_SIZE as u64).unwrap_or(u64::MAX);
+            let end = if end == u64::MAX { end } else { end & !(arch::PAGE_SIZE as u64 - 1) };
+            let _ = mapping.write_back(start, end, SyncMode::None, u64::MAX);
+            mapping.drop_clean(whole, end.max(whole));
+        }
+        _ => {}
+    }
 }
 
 /// How much may be written at `start`.

@@ -30,7 +30,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use sync::levels::{FilePosition, OpenFile};
 use sync::{Once, SpinLock};
 use task::{Mutex, WaitMode, WaitQueue};
-use vm::{MapSource, Mapping};
+use vm::{ErrSeen, MapSource, Mapping, Readahead};
 
 bitflags! {
     /// How an object behaves as a file; asked once, when it is opened.
@@ -104,7 +104,8 @@ pub trait FileOps: Send + Sync + 'static {
         None
     }
 
-    /// Writes `start..=end` to the medium. `data_only`: fdatasync.
+    /// Writes `start..=end` to the medium. `data_only`: fdatasync. Errors of write-back are added by the caller
+    /// ([`File::fsync_range`]); [`crate::cached::write_out`] is the part that writes pages.
     fn fsync(&self, file: &File, start: u64, end: u64, data_only: bool) -> Result<()> {
         Err(Errno::EINVAL)
     }
@@ -204,6 +205,9 @@ pub struct File {
     /// Written with `position_lock` held; /proc looks at it without.
     position: AtomicU64,
     position_lock: Mutex<(), FilePosition>,
+    readahead: Readahead,
+    /// The write errors that this opener knows of.
+    write_errors: ErrSeen,
     extra: Once<Box<Extra>>,
 }
 
@@ -226,7 +230,7 @@ impl File {
             _ => FileMode::empty(),
         };
         let traits = ops.traits();
-        Arc::new(File {
+        let file = Arc::new(File {
             path,
             ops,
             mode: mode | more,
@@ -234,12 +238,32 @@ impl File {
             flags: AtomicU32::new(flags & !OPEN_ONLY),
             position: AtomicU64::new(0),
             position_lock: Mutex::new(()),
+            readahead: Readahead::new(),
+            write_errors: ErrSeen::new(),
             extra: Once::new(),
-        })
+        });
+        file.forget_old_errors();
+        file
+    }
+
+    /// An error that others have been told of before this open is not this opener's. Errors are rare: as long
+    /// as there was none anywhere, opening looks at one word.
+    fn forget_old_errors(&self) {
+        if vm::stats::any_write_error()
+            && let Some(mapping) = self.ops.mapping(self)
+        {
+            mapping.errors().sample_into(&self.write_errors);
+        }
     }
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// How the file was read so far, for reading ahead.
+    #[inline]
+    pub fn readahead(&self) -> &Readahead {
+        &self.readahead
     }
 
     #[inline]
@@ -473,7 +497,22 @@ impl File {
 
     /// fsync(2) and fdatasync(2).
     pub fn fsync(&self, data_only: bool) -> Result<()> {
-        self.ops.fsync(self, 0, u64::MAX, data_only)
+        self.fsync_range(0, u64::MAX, data_only)
+    }
+
+    /// As [`File::fsync`] for the bytes `start..=end`. An error of write-back that happened since this file was
+    /// opened, or since it was told of one, is this call's, whatever wrote the pages.
+    pub fn fsync_range(&self, start: u64, end: u64, data_only: bool) -> Result<()> {
+        let done = self.ops.fsync(self, start, end, data_only);
+        done.and(self.check_write_errors())
+    }
+
+    /// The write-back error that this opener has not been told of yet; the next call says `Ok`.
+    pub fn check_write_errors(&self) -> Result<()> {
+        if !vm::stats::any_write_error() {
+            return Ok(());
+        }
+        self.ops.mapping(self).map_or(Ok(()), |mapping| mapping.errors().check(&self.write_errors))
     }
 
     /// Opens a file's content for reading by the kernel: up to `buffer.len()` bytes at `pos`.
@@ -552,7 +591,11 @@ impl vm::VmFile for File {
     }
 
     fn sync_range(&self, start: u64, end: u64) -> Result<()> {
-        self.ops.fsync(self, start, end.saturating_sub(1), false)
+        self.fsync_range(start, end.saturating_sub(1), false)
+    }
+
+    fn readahead(&self) -> Option<&Readahead> {
+        Some(&self.readahead)
     }
 
     fn punch_hole(&self, start: u64, len: u64) -> Result<()> {

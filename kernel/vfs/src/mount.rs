@@ -504,8 +504,9 @@ pub fn pivot_root(caller: &Caller, new_root: Path, put_old: Path) -> Result<(Pat
     Ok((root, new_root))
 }
 
-/// sync(2): every mounted file system.
+/// sync(2): all dirty pages, then every mounted file system.
 pub fn sync_all() {
+    vm::writeback::sync_all();
     for mount in root().map_or(Vec::new(), |root| root.mount.subtree()) {
         let sb = mount.sb();
         // sync(2) has no way to tell of an error.

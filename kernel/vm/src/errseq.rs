@@ -29,6 +29,12 @@ pub struct ErrSeq(AtomicU32);
 #[derive(Debug, Default)]
 pub struct ErrSeen(AtomicU32);
 
+impl ErrSeen {
+    pub const fn new() -> ErrSeen {
+        ErrSeen(AtomicU32::new(0))
+    }
+}
+
 impl ErrSeq {
     pub const fn new() -> ErrSeq {
         ErrSeq(AtomicU32::new(0))
@@ -45,8 +51,15 @@ impl ErrSeq {
 
     /// What a new opener begins with: an error that nobody has seen yet is still news to it.
     pub fn sample(&self) -> ErrSeen {
+        let seen = ErrSeen::new();
+        self.sample_into(&seen);
+        seen
+    }
+
+    /// As [`ErrSeq::sample`], into a place that exists.
+    pub fn sample_into(&self, seen: &ErrSeen) {
         let now = self.0.load(Ordering::Acquire);
-        ErrSeen(AtomicU32::new(if now & SEEN != 0 { now } else { 0 }))
+        seen.0.store(if now & SEEN != 0 { now } else { 0 }, Ordering::Release);
     }
 
     /// Whether an error was recorded since `seen`, without taking note of it.

@@ -10,6 +10,7 @@
 //! | [`AddressSpace`] | what threads of a process share (Linux's mm): the calls of mmap(2) and its family, [`AddressSpace::handle_fault`], [`AddressSpace::fork`], remote access, the text of `/proc/PID/maps` and its kin |
 //! | [`Mapping`] | the cached pages of one file or memory object (Linux's address_space), with [`MappingOps`] as its way to the backing store |
 //! | [`writeback`], [`BackingDevice`] | flusher threads, sync, how much may be dirty |
+//! | [`reclaim`] | giving cached pages back, by a policy |
 //! | [`VmFile`] | what an open file shows to `mmap`; the layer above implements it |
 //! | [`Limits`] | resource limits and privileges of the caller; the layer above implements it |
 //! | [`Layout`] | where stack, heap, libraries and position-independent programs go, randomised |
@@ -47,6 +48,7 @@ mod mapping;
 mod pages;
 mod protect;
 mod readahead;
+pub mod reclaim;
 mod remap;
 mod remote;
 mod report;

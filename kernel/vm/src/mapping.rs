@@ -64,7 +64,7 @@ pub use writeback::{SyncMode, WritePass};
 use crate::errseq::ErrSeq;
 use crate::pages::{Pages, Tag};
 use crate::writeback::BackingDevice;
-use crate::{PAGE, PAGE_SHIFT, stats};
+use crate::{PAGE, PAGE_SHIFT, reclaim, stats};
 use abi::Errno;
 use abi::errno::Result;
 use alloc::sync::{Arc, Weak};
@@ -318,19 +318,27 @@ impl Mapping {
     }
 
     /// A folio came into the tree.
-    fn came(&self, _index: u64, _folio: &Folio) {
+    fn came(&self, index: u64, folio: &Folio) {
         stats::add_cached(self.is_memory(), 1);
+        if !self.is_memory() {
+            reclaim::came(&self.this, index, folio);
+        }
     }
 
     /// Folios were taken out of the tree.
     fn went(&self, folios: &[Option<Folio>]) {
         stats::add_cached(self.is_memory(), -(folios.iter().flatten().count() as i64));
+        if !self.is_memory() {
+            reclaim::went(folios);
+        }
     }
 
     /// A folio is used.
     #[inline]
     fn touch(&self, folio: &Folio) {
-        folio.set_referenced();
+        if !folio.set_referenced() {
+            reclaim::used(folio);
+        }
     }
 
     /// The cached folio of a page, if its bytes are there.
@@ -400,5 +408,13 @@ impl Drop for Mapping {
             }
         }
         stats::add_cached(self.is_memory(), -(count as i64));
+        if !self.is_memory() {
+            // The policy's references go with the tree's.
+            let mut at = 0;
+            while let Some((index, folio)) = self.pages.get_mut().first(at..u64::MAX) {
+                reclaim::went(&[Some(folio.clone())]);
+                at = index + 1;
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! cache, slab, page table or stack. The alternative, a counter that every fault changes, costs each fault
 //! more than it tells.
 
-use crate::stats::{CacheStats, snapshot};
+use crate::stats::{self, CacheStats, snapshot};
 use core::fmt::{self, Write};
 use mem::MemStats;
 
@@ -43,6 +43,8 @@ pub fn write_meminfo(out: &mut dyn Write) -> fmt::Result {
     let kib = |pages: u64| pages * (arch::PAGE_SIZE as u64 / 1024);
     let (mem, cache) = (&pages.mem, &pages.cache);
     let (anonymous, file, slab) = (pages.anonymous, pages.file(), mem.slab_pages as u64);
+    let (active, _) = crate::reclaim::active_and_all();
+    let active = active.min(file);
     let lines = [
         ("MemTotal:", kib(mem.total_pages as u64)),
         ("MemFree:", kib(mem.free_pages as u64)),
@@ -50,18 +52,18 @@ pub fn write_meminfo(out: &mut dyn Write) -> fmt::Result {
         ("Buffers:", 0),
         ("Cached:", kib(cache.cached)),
         ("SwapCached:", 0),
-        ("Active:", kib(anonymous)),
-        ("Inactive:", kib(cache.cached)),
+        ("Active:", kib(anonymous + active)),
+        ("Inactive:", kib(cache.cached - active)),
         ("Active(anon):", kib(anonymous)),
         ("Inactive(anon):", kib(cache.shmem)),
-        ("Active(file):", 0),
-        ("Inactive(file):", kib(file)),
+        ("Active(file):", kib(active)),
+        ("Inactive(file):", kib(file - active)),
         ("Unevictable:", 0),
         ("Mlocked:", 0),
         ("SwapTotal:", 0),
         ("SwapFree:", 0),
-        ("Dirty:", 0),
-        ("Writeback:", 0),
+        ("Dirty:", kib(stats::dirty_pages())),
+        ("Writeback:", kib(stats::writeback_pages())),
         ("AnonPages:", kib(anonymous)),
         ("Shmem:", kib(cache.shmem)),
         ("KReclaimable:", 0),
@@ -81,21 +83,30 @@ pub fn write_meminfo(out: &mut dyn Write) -> fmt::Result {
 pub fn write_vmstat(out: &mut dyn Write, faults: u64, major: u64) -> fmt::Result {
     let pages = Pages::now();
     let (mem, cache) = (&pages.mem, &pages.cache);
+    let (active, _) = crate::reclaim::active_and_all();
+    let active = active.min(pages.file());
     let lines = [
         ("nr_free_pages", mem.free_pages as u64),
         ("nr_inactive_anon", cache.shmem),
         ("nr_active_anon", pages.anonymous),
-        ("nr_inactive_file", pages.file()),
-        ("nr_active_file", 0),
+        ("nr_inactive_file", pages.file() - active),
+        ("nr_active_file", active),
         ("nr_slab_reclaimable", 0),
         ("nr_slab_unreclaimable", mem.slab_pages as u64),
         ("nr_anon_pages", pages.anonymous),
         ("nr_file_pages", cache.cached),
         ("nr_shmem", cache.shmem),
+        ("nr_dirty", stats::dirty_pages()),
+        ("nr_writeback", stats::writeback_pages()),
         ("nr_kernel_stack", mem.stack_bytes as u64 >> 10),
         ("nr_page_table_pages", mem.table_pages as u64),
         ("pgfault", faults),
         ("pgmajfault", major),
     ];
-    lines.iter().try_for_each(|(name, value)| writeln!(out, "{name} {value}"))
+    lines.iter().try_for_each(|(name, value)| writeln!(out, "{name} {value}"))?;
+    let mut result = Ok(());
+    stats::events(|name, value| {
+        result = result.and_then(|()| writeln!(out, "{name} {value}"));
+    });
+    result
 }

@@ -83,6 +83,9 @@ events! {
     /// Pages read in, counted in KiB where it is shown.
     PageIn "pgpgin";
     PageOut "pgpgout";
+    /// File pages that reclaim looked at, and those that it freed.
+    PageScan "pgscan_file";
+    PageSteal "pgsteal_file";
     ReadError "ochre_read_error";
     WriteError "ochre_write_error";
 }
@@ -131,6 +134,11 @@ pub(crate) fn count_read_error() {
 
 pub(crate) fn count_write_error() {
     count(Event::WriteError, 1);
+}
+
+/// Whether any write-back has failed since boot.
+pub fn any_write_error() -> bool {
+    EVENTS[Event::WriteError as usize].load(Relaxed) != 0
 }
 
 /// Dirty, in pages, as /proc/meminfo shows it.

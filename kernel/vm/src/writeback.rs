@@ -54,6 +54,8 @@ pub struct BackingDevice {
     list: SpinLock<List, Leaf>,
     /// Write everything, whatever its age.
     asked: AtomicBool,
+    /// Pages that reclaim wants written whatever the limits say.
+    wanted: AtomicU64,
     stopped: AtomicBool,
     work: WaitQueue,
     /// Pages whose write-back this device's flusher started.
@@ -94,6 +96,7 @@ impl BackingDevice {
             name: name.to_string(),
             list: SpinLock::new(List::new()),
             asked: AtomicBool::new(false),
+            wanted: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             work: WaitQueue::new(&"wb_workfn"),
             written: AtomicU64::new(0),
@@ -244,18 +247,22 @@ impl BackingDevice {
         while self.write_one(now.saturating_sub(knobs::expire_ns()), SyncMode::None).is_some() {
             self.speed.update(self.written.load(Ordering::Relaxed));
         }
-        while limits().over_background() && !self.stopped.load(Ordering::Acquire) {
+        let wanted = || self.wanted.load(Ordering::Relaxed) > 0;
+        while (limits().over_background() || wanted()) && !self.stopped.load(Ordering::Acquire) {
             // Each mapping once; what became dirty meanwhile is for the next round.
             let (now, mut pages) = (arch::timer::now_ns(), 0);
-            while limits().over_background()
+            while (limits().over_background() || wanted())
                 && let Some(written) = self.write_one(now, SyncMode::None)
             {
                 pages += written;
+                let less = |left: u64| Some(left.saturating_sub(written));
+                let _ = self.wanted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
                 self.speed.update(self.written.load(Ordering::Relaxed));
                 throttle::wait_for_room();
             }
             if pages == 0 {
                 // Another device's pages, or pages that cannot be written now.
+                self.wanted.store(0, Ordering::Relaxed);
                 return;
             }
         }
@@ -272,11 +279,23 @@ fn devices() -> Vec<Arc<BackingDevice>> {
     found
 }
 
-/// Wakes every flusher: memory is short.
-pub fn wake_all() {
-    // Without the list's copy when there is no memory for it; waking takes no lock above this one.
-    let devices = devices();
-    devices.iter().for_each(|device| device.wake());
+/// Reclaim met dirty pages: every flusher writes up to `pages` of them, the oldest first. Allocates nothing.
+pub fn ask_all(pages: u64) {
+    let mut at = 0;
+    loop {
+        // One at a time: a reference must not be dropped under the list's lock.
+        let device = match DEVICES.lock().get(at) {
+            Some(device) => device.upgrade(),
+            None => return,
+        };
+        at += 1;
+        if let Some(device) = device
+            && !device.list.lock().is_empty()
+        {
+            device.wanted.fetch_max(pages, Ordering::Relaxed);
+            device.wake();
+        }
+    }
 }
 
 /// sync(2): everything that is dirty now is submitted on all devices, then waited for.

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`init`], [`init_cpu`] | from the firmware's memory list to a working allocator and the final kernel page table (W^X image, direct map); per CPU |
 //! | [`Folio`], [`AllocFlags`] | an owned, counted run of 2^order pages: bytes in and out, copies to and from user memory, flags. `USER` memory stops at the low watermark, `KERNEL` at the minimum |
-//! | [`set_reclaimer`] | who is asked before an allocation fails: reclaim, then the OOM killer |
+//! | [`set_reclaimer`], [`set_pressure_hook`] | who is asked before an allocation fails (reclaim, then the OOM killer), and who is told before that |
 //! | [`UserTable`], [`TableGuard`], [`ForkCopier`] | a user page table with its TLB state; reading and changing its entries under a lock; copying it for fork. All do the TLB work that their change needs, on every CPU concerned, before a frame is used again |
 //! | [`user`] | copies between kernel memory and the active user address space |
 //! | [`KernelStack`] | a kernel stack with nothing mapped below |
@@ -63,9 +63,11 @@ pub use dma::{DmaMemory, device_registers};
 pub use folio::{Folio, zero_folio, zero_page};
 pub use heap::KernelHeap;
 pub use kmem::{KmemCache, SlabBox};
-pub use reclaim::{Reclaimer, set_reclaimer};
+pub use reclaim::{Reclaimer, set_pressure_hook, set_reclaimer};
 pub use stack::{KernelStack, STACK_SIZE, is_stack_guard};
-pub use stats::{MemStats, ZoneInfo, free_pages, stats, total_bytes, zones};
+pub use stats::{
+    MemStats, ZoneInfo, free_pages, min_free_kib, set_min_free_kib, short_pages, stats, total_bytes, zones,
+};
 pub use table::{Copied, Entry, ForkCopier, PageEntry, TableGuard, UserTable};
 pub use user::Pod;
 pub use vmalloc::{VmallocRegion, ioremap, vmalloc};

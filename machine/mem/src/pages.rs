@@ -60,6 +60,9 @@ impl List {
         let batch = BATCH.load(Ordering::Relaxed);
         for zone in ZONES.iter().rev() {
             let mut zone = zone.lock();
+            if zone.is_below_high() {
+                reclaim::note_pressure();
+            }
             while self.count < batch {
                 let Some(pfn) = zone.alloc(&mut Metadata, 0, reserve) else { break };
                 self.push(pfn);
@@ -110,6 +113,9 @@ pub(crate) fn alloc(order: u8, flags: AllocFlags) -> Result<Pfn, OutOfMemory> {
         Some(pfn) => pfn,
         None => alloc_slowly(order, flags)?,
     };
+    if flags.contains(AllocFlags::USER) && reclaim::is_pressed() {
+        reclaim::tell();
+    }
     if flags.contains(AllocFlags::ZERO) {
         // SAFETY: 1. the frames were just allocated, so they are this caller's; 2. the direct map maps all RAM.
         unsafe { crate::bytes::zero_pages(virt_of(pfn), 1 << order) };

@@ -1,7 +1,7 @@
 //! The way up: asking the layer above to free memory.
 
 use crate::OutOfMemory;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 /// Frees about so many pages; returns how many it freed, 0 when there is no hope.
 pub type Reclaimer = fn(pages_wanted: usize) -> usize;
@@ -19,6 +19,38 @@ static INSIDE: [AtomicPtr<()>; 16] = [const { AtomicPtr::new(core::ptr::null_mut
 /// not call it again; they fail.
 pub fn set_reclaimer(reclaimer: Reclaimer) {
     RECLAIMER.store(reclaimer as *mut (), Ordering::Release);
+}
+
+/// A zone was seen below its high mark since the hook was called last.
+static PRESSED: AtomicBool = AtomicBool::new(false);
+static PRESSURE_HOOK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Installs what is called when a zone is below its high mark: waking the thread that reclaims in advance.
+/// Called after allocations of `USER` memory, in task context without spin locks.
+pub fn set_pressure_hook(hook: fn()) {
+    PRESSURE_HOOK.store(hook as *mut (), Ordering::Release);
+}
+
+/// Called where a CPU's list is filled, under the zone's lock.
+pub(crate) fn note_pressure() {
+    PRESSED.store(true, Ordering::Relaxed);
+}
+
+#[inline]
+pub(crate) fn is_pressed() -> bool {
+    PRESSED.load(Ordering::Relaxed)
+}
+
+/// Passes the news on, once, from where it may be.
+#[cold]
+pub(crate) fn tell() {
+    let hook = PRESSURE_HOOK.load(Ordering::Acquire);
+    if hook.is_null() || sync::preempt::in_atomic() || !PRESSED.swap(false, Ordering::Relaxed) {
+        return;
+    }
+    // SAFETY: 1. only `set_pressure_hook` stores here, and it stores a `fn()`.
+    let hook: fn() = unsafe { core::mem::transmute(hook) };
+    hook();
 }
 
 /// Calls the reclaimer; `Err` when nothing was freed.

@@ -4,6 +4,7 @@ use crate::{cache, heap, pages, stack, vmalloc, walk};
 use arch::PAGE_SIZE;
 use buddy::{ORDERS, Watermarks};
 use core::sync::atomic::Ordering;
+use sync::SpinLock;
 
 /// Memory by use. What user memory and page cache amount to is known above.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -88,4 +89,30 @@ pub fn free_pages() -> usize {
 /// MemTotal in bytes.
 pub fn total_bytes() -> usize {
     stats().total_pages * PAGE_SIZE
+}
+
+/// How many pages must be freed until every zone is above its high mark.
+pub fn short_pages() -> usize {
+    let short = |zone: &SpinLock<buddy::Zone, sync::levels::Zone>| {
+        let zone = zone.lock();
+        zone.watermarks().high.saturating_sub(zone.buddy().free_frames()) as usize
+    };
+    pages::ZONES.iter().map(short).sum()
+}
+
+/// vm.min_free_kbytes: what all zones keep for the kernel.
+pub fn min_free_kib() -> usize {
+    let min: usize = pages::ZONES.iter().map(|zone| zone.lock().watermarks().min as usize).sum();
+    min * (PAGE_SIZE / 1024)
+}
+
+/// Sets vm.min_free_kbytes; an eighth of memory at most.
+pub fn set_min_free_kib(kib: usize) {
+    let total: u32 = pages::ZONES.iter().map(|zone| zone.lock().managed()).sum();
+    let frames = u32::try_from(kib / (PAGE_SIZE / 1024)).unwrap_or(u32::MAX);
+    for zone in &pages::ZONES {
+        let mut zone = zone.lock();
+        let marks = Watermarks::with_min(zone.managed(), total, frames);
+        zone.set_watermarks(marks);
+    }
 }

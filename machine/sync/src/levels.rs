@@ -93,6 +93,10 @@ levels! {
     Inode 144;
     /// A mapping's tree of folios (Linux's i_pages lock).
     PageCache 148;
+    /// A CPU's pages on their way to the replacement policy.
+    LruBatch 149;
+    /// The pages that the replacement policy knows.
+    Lru 150;
     /// Futex hash bucket.
     Futex 152;
     /// A user page table (Linux's page_table_lock).

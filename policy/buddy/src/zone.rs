@@ -57,8 +57,16 @@ impl Watermarks {
             return Watermarks::default();
         }
         let min_kib = (u64::from(total) * FRAME_KIB * 16).isqrt().clamp(128, 256 << 10);
+        Watermarks::with_min(managed, total, (min_kib / FRAME_KIB) as u32)
+    }
+
+    /// Marks for a zone when all zones are to keep `min_all` frames for the kernel.
+    pub fn with_min(managed: u32, total: u32, min_all: u32) -> Watermarks {
+        if total == 0 {
+            return Watermarks::default();
+        }
         // A tiny machine keeps an eighth at most; Linux would keep its 128 KiB of 1 MiB.
-        let min_all = (min_kib / FRAME_KIB).min(u64::from(total) / 8);
+        let min_all = u64::from(min_all).min(u64::from(total) / 8);
         let min = min_all * u64::from(managed) / u64::from(total);
         let step = (min / 4).max(u64::from(managed) / 1000);
         Watermarks { min: min as u32, low: (min + step) as u32, high: (min + 2 * step) as u32 }
@@ -120,6 +128,11 @@ impl Zone {
     /// Whether the free count has fallen below the low mark, so that reclaim should start.
     pub fn is_low(&self) -> bool {
         self.buddy.free_frames() < self.marks.low
+    }
+
+    /// Whether the free count is below the high mark, so that reclaim in advance has something to do.
+    pub fn is_below_high(&self) -> bool {
+        self.buddy.free_frames() < self.marks.high
     }
 
     /// What the zone is for.

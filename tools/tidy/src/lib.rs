@@ -54,6 +54,7 @@ const ORDER: &[&[&str]] = &[
         "kernel/schedfs",
         "kernel/pci",
         "kernel/virtio",
+        "kernel/reclaim",
         "kernel/block",
         "kernel/socket",
         "kernel/kcore",

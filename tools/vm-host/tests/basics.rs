@@ -202,7 +202,7 @@ fn brk_grows_shrinks_and_refuses() {
     assert_eq!(space.brk(start + 16 * PAGE, &Unlimited), start + 10, "a page of distance");
     assert_eq!(space.brk(start + 15 * PAGE, &Unlimited), start + 15 * PAGE);
     let mut text = String::new();
-    space.write_maps(&mut text).expect("maps");
+    all_areas(|from| space.write_map(from, &mut text));
     assert!(
         text.contains("00400000-0040f000 rw-p 00000000 00:00 0                                  [heap]\n"),
         "{text}"
@@ -404,12 +404,12 @@ fn the_text_of_maps_and_statm() {
     space.mmap(&request, &Unlimited).expect("mmap");
     access(&space, 0x1000_0000, None).expect("read");
     let mut text = String::new();
-    space.write_maps(&mut text).expect("maps");
+    all_areas(|from| space.write_map(from, &mut text));
     let expected = "10000000-10002000 r-xp 00001000 08:01 4711                               /tmp/a\\012b\n";
     assert_eq!(text, expected);
     assert_eq!(text.find('/'), Some(73));
     let mut text = String::new();
-    space.write_smaps(&mut text).expect("smaps");
+    all_areas(|from| space.write_smap(from, &mut text));
     assert!(text.contains("Size:                  8 kB\n"), "{text}");
     assert!(text.contains("\nRss:                   4 kB\n"), "{text}");
     assert!(text.contains("VmFlags: rd ex mr mw me \n"), "{text}");

@@ -178,8 +178,8 @@ impl FolioWrite {
     fn complete(&mut self, result: Result<()>) {
         self.done = true;
         if let Err(error) = result {
-            self.shared.errors.set(error);
             stats::count_write_error();
+            self.shared.errors.set(error);
         }
         if self.folio.end_writeback() {
             queue_of(&self.folio).wake_all();

@@ -115,6 +115,23 @@ impl Mapping {
         });
     }
 
+    /// Whether any entry of the page was used since the last look; forgets it.
+    pub(crate) fn take_accessed(&self, index: u64, folio: &Folio) -> bool {
+        let mut used = false;
+        self.for_each_mapper(|space, origin| {
+            let Some(va) = address_of(origin, index) else { return };
+            let mut table = space.table.lock();
+            if let Entry::Page(page) = table.get(va)
+                && page.phys == folio.phys()
+                && page.flags.contains(PteFlags::ACCESSED)
+            {
+                used = true;
+                table.set_flags(va, page.flags.difference(PteFlags::ACCESSED));
+            }
+        });
+        used
+    }
+
     /// Takes the page out of every page table, for reclaim. Faults may bring it back at once: whoever
     /// wants it gone looks at its counts under the tree's lock.
     pub(crate) fn unmap_folio(&self, index: u64, folio: &Folio) {

@@ -2,7 +2,7 @@
 
 use super::{Mapping, SyncMode, WriteWhy, clear_part, pages_of, wait_unlocked, wait_written};
 use crate::pages::Tag;
-use crate::{PAGE, PAGE_SHIFT, stats};
+use crate::{PAGE, PAGE_SHIFT, reclaim, stats};
 use abi::Errno;
 use abi::errno::Result;
 use core::ops::Range;
@@ -157,23 +157,33 @@ impl Mapping {
 
     /// Takes a clean folio that nobody else refers to out of the tree; false, and it stays, otherwise.
     /// `folio` is the caller's only reference.
-    pub(crate) fn evict(&self, index: u64, folio: Folio) -> bool {
+    fn evict(&self, index: u64, folio: Folio) -> bool {
+        let evicted = self.evict_victim(index, &folio) == Some(true);
+        if evicted {
+            reclaim::went(&[Some(folio)]);
+        }
+        evicted
+    }
+
+    /// As [`Mapping::evict`], leaving the policy to the caller; `None`: it is not this mapping's any more.
+    pub(crate) fn evict_victim(&self, index: u64, folio: &Folio) -> Option<bool> {
         if self.is_memory() {
-            return false;
+            return Some(false);
         }
         let mut pages = self.pages.lock();
+        if !pages.get(index).is_some_and(|here| here.ptr_eq(folio)) {
+            return None;
+        }
         // Whoever takes a reference through the tree does so under this lock, and an entry counts as one:
-        // the tree's, the policy's and ours are all there may be.
+        // the tree's, the policy's and the caller's are all there may be.
         let own = 2 + u32::from(folio.place() != 0);
-        let here = pages.get(index).is_some_and(|here| here.ptr_eq(&folio));
-        let idle = !folio.dirty() && !folio.writeback() && !folio.locked() && folio.refs() == own;
-        if !here || !idle {
-            return false;
+        if folio.dirty() || folio.writeback() || folio.locked() || folio.refs() != own {
+            return Some(false);
         }
         let gone = pages.remove(index);
         drop(pages);
         drop(gone);
-        self.went(&[Some(folio)]);
-        true
+        stats::add_cached(false, -1);
+        Some(true)
     }
 }

@@ -69,6 +69,14 @@ fn try_access(space: &AddressSpace, addr: usize, write: Option<u8>) -> Option<u8
     Some(byte[0])
 }
 
+/// Writes every area, one a call.
+pub fn all_areas(mut write: impl FnMut(u64) -> Result<Option<u64>, fmt::Error>) {
+    let mut from = 0;
+    while let Some(next) = write(from).expect("memory for a text") {
+        from = next;
+    }
+}
+
 pub fn space() -> Arc<AddressSpace> {
     AddressSpace::new().expect("a space")
 }

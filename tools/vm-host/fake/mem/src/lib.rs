@@ -500,12 +500,18 @@ impl TableGuard<'_> {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct MemStats {
     pub total_pages: usize,
+    pub free_pages: usize,
     pub low_pages: usize,
+    pub slab_pages: usize,
+    pub table_pages: usize,
+    pub stack_bytes: usize,
+    pub vmalloc_bytes: usize,
+    pub large_pages: usize,
 }
 
 /// A machine of 1 GiB.
 pub fn stats() -> MemStats {
-    MemStats { total_pages: 1 << 18, low_pages: 1 << 8 }
+    MemStats { total_pages: 1 << 18, free_pages: free_pages(), low_pages: 1 << 8, ..MemStats::default() }
 }
 
 pub fn free_pages() -> usize {

@@ -119,3 +119,20 @@ impl<T> Default for Once<T> {
         Once::new()
     }
 }
+
+/// One value for each CPU: a machine of one.
+pub struct PerCpu<T>(T);
+
+impl<T> PerCpu<T> {
+    pub fn new(mut make: impl FnMut(usize) -> T) -> PerCpu<T> {
+        PerCpu(make(0))
+    }
+
+    pub fn this(&self) -> &T {
+        &self.0
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
+        std::iter::once((0, &self.0))
+    }
+}

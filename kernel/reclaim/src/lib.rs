@@ -1,0 +1,139 @@
+//! What is done when memory is short, in which order, by whom; and the knobs of it.
+//!
+//! **Problem.** Memory should be used up, by caches, and yet be there when a program wants some.
+//!
+//! **Interface.** [`init`] takes the replacement policies, starts `kswapd0` and the common flusher, and registers
+//! `/proc/sys/vm/*` and `/sys/kernel/mm/reclaim/*`. [`direct`] is what an allocation calls that would fail.
+//!
+//! **Idea.** As in Linux, three marks on the free memory of each zone:
+//!
+//! ```text
+//!   high   kswapd0 sleeps above it
+//!   low    allocations for programs and caches below it reclaim themselves (direct)
+//!   min    the kernel's own
+//! ```
+//!
+//! An allocation that sees a zone below `high` wakes `kswapd0`. Both take file pages through the policy and, in
+//! proportion, names from the dentry cache. Where all that is left is dirty, they wait for the flushers; when
+//! nothing can be had however long one waits, the caller's last resort (the OOM killer) has its turn.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod knobs;
+
+use abi::errno::Result;
+use alloc::boxed::Box;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use reclaim_api::PolicyInfo;
+use task::{NewTask, WaitMode, WaitQueue};
+
+/// Pages that a reclaiming allocation frees at least (Linux's SWAP_CLUSTER_MAX).
+const CLUSTER: usize = 32;
+/// Rounds without a page before reclaim counts as hopeless (Linux's MAX_RECLAIM_RETRIES).
+const TRIES: usize = 16;
+/// How long to wait for the flushers each time.
+const STEP_NS: u64 = 20_000_000;
+
+static KSWAPD: WaitQueue = WaitQueue::new(&"kswapd");
+static WANTED: AtomicBool = AtomicBool::new(false);
+/// Times that an allocation had to reclaim itself, and that kswapd0 woke (allocstall, pageoutrun).
+static STALLS: AtomicU64 = AtomicU64::new(0);
+static RUNS: AtomicU64 = AtomicU64::new(0);
+
+/// Sets everything up. Boot, once, when threads can run and before files are read. ENOMEM.
+pub fn init(policies: &'static [PolicyInfo]) -> Result<()> {
+    vm::reclaim::init(policies, mem::stats().total_pages)?;
+    vm::writeback::start()?;
+    knobs::register();
+    NewTask::kernel("kswapd0", Box::new(kswapd)).spawn()?;
+    mem::set_pressure_hook(wake);
+    Ok(())
+}
+
+/// A zone is below its high mark. Any task that may sleep, without spin locks.
+fn wake() {
+    if !WANTED.swap(true, Ordering::AcqRel) {
+        KSWAPD.wake_all();
+    }
+}
+
+fn kswapd() {
+    loop {
+        let wanted = || WANTED.swap(false, Ordering::AcqRel).then_some(());
+        if KSWAPD.wait_until(WaitMode::Idle, None, wanted).is_err() {
+            continue;
+        }
+        RUNS.fetch_add(1, Ordering::Relaxed);
+        balance();
+    }
+}
+
+/// Reclaims until every zone is above its high mark, or it does not help.
+fn balance() {
+    let mut failures = 0;
+    while failures < TRIES {
+        let short = mem::short_pages();
+        if short == 0 {
+            return;
+        }
+        if take(short.max(CLUSTER)) > 0 {
+            failures = 0;
+            continue;
+        }
+        failures += 1;
+        if !writing() {
+            return;
+        }
+        pause(WaitMode::Idle);
+    }
+}
+
+/// Frees pages from all that can be given back; says about how many.
+fn take(wanted: usize) -> usize {
+    // Twice round is enough: the first round may only find out what is used.
+    let budget = vm::stats::snapshot().cached as usize * 2 + CLUSTER;
+    let freed = vm::reclaim::shrink(wanted, budget);
+    // Names go in proportion to what files gave, by vfs_cache_pressure; all of them when files gave nothing.
+    let share = if freed == 0 { wanted } else { freed.min(wanted) / 8 };
+    freed + vfs::shrink(share * knobs::cache_pressure() / 100)
+}
+
+/// Whether waiting may help.
+fn writing() -> bool {
+    vm::stats::dirty_pages() + vm::stats::writeback_pages() > 0
+}
+
+fn pause(mode: WaitMode) {
+    let deadline = arch::timer::now_ns().saturating_add(STEP_NS);
+    let _ = task::wait_alone(&"reclaim_throttle", mode, Some(deadline), || None::<()>);
+}
+
+/// Direct reclaim: an allocation of `pages` pages would fail. Returns how many were freed; 0: nothing can be
+/// had by waiting. Takes no sleeping lock, as the allocating task may hold any.
+pub fn direct(pages: usize) -> usize {
+    STALLS.fetch_add(1, Ordering::Relaxed);
+    wake();
+    for _ in 0..TRIES {
+        let freed = take(pages.max(CLUSTER));
+        if freed > 0 {
+            return freed;
+        }
+        if task::current().fatal_pending() || !writing() {
+            return 0;
+        }
+        pause(WaitMode::Killable);
+        // kswapd0 or a program that ended may have been faster.
+        if mem::short_pages() == 0 {
+            return CLUSTER;
+        }
+    }
+    0
+}
+
+/// Allocations that had to reclaim themselves, and rounds of kswapd0.
+pub fn runs() -> (u64, u64) {
+    (STALLS.load(Ordering::Relaxed), RUNS.load(Ordering::Relaxed))
+}
