@@ -7,6 +7,7 @@ use crate::mounting::{HIDE_FILES, Options};
 use crate::root::{NumberName, number_of};
 use crate::texts::{ProcessText, Show, Spec, Store, permitted};
 use abi::Errno;
+use abi::cap::CAP_SYS_ADMIN;
 use abi::errno::Result;
 use alloc::sync::Arc;
 use core::fmt::Write;
@@ -51,13 +52,14 @@ const fn setting(name: &'static str, show: Show, store: Store) -> Entry {
 }
 
 /// In Linux's order.
-static ENTRIES: [Entry; 32] = [
+static ENTRIES: [Entry; 34] = [
     Entry { name: "task", what: What::Tasks, process_only: true },
     entry("fd", What::Fds { info: false }),
     entry("fdinfo", What::Fds { info: true }),
     entry("environ", What::Memory(View::Environment)),
     private("auxv", |out, subject, _| memory::auxv(out, subject)),
     open("status", |out, subject, _| show::status(out, subject)),
+    private("syscall", |out, subject, _| show::syscall(out, subject)),
     private("personality", |out, subject, _| show::personality(out, subject)),
     open("limits", |out, subject, _| show::limits(out, subject)),
     open("sched", |out, subject, _| sched_text(out, subject)),
@@ -97,6 +99,7 @@ static ENTRIES: [Entry; 32] = [
     ),
     entry("pagemap", What::Memory(View::Pages)),
     open("wchan", |out, subject, asker| show::wchan(out, subject, permitted(subject, asker))),
+    entry("stack", What::Text(Spec { mode: 0o400, private: false, show: stack, store: None })),
     open("schedstat", |out, subject, _| schedstat(out, subject)),
     open("oom_score", |out, subject, _| show::oom_score(out, subject)),
     setting(
@@ -149,6 +152,11 @@ fn set_trace(subject: &Subject, text: &[u8], _asker: &Asker) -> Result<()> {
         _ => return Err(Errno::EINVAL),
     }
     Ok(())
+}
+
+/// stack: EACCES without CAP_SYS_ADMIN.
+fn stack(out: &mut TextBuf, subject: &Subject, asker: &Asker) -> Result<()> {
+    if asker.cred.capable(CAP_SYS_ADMIN) { show::stack(out, subject) } else { Err(Errno::EACCES) }
 }
 
 /// `/proc/PID` or `/proc/PID/task/TID`.

@@ -1,10 +1,14 @@
 //! The files about the system as a whole: stat, meminfo, uptime and their kin (proc(5)).
 
+use abi::Errno;
+use abi::cap::CAP_SYSLOG;
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use arch::cpu;
 use core::fmt::{self, Write};
 use kcore::{pid, usage, uts};
-use kernfs::{FixedLink, Node, PROC, TextBuf, knob, text};
+use kernfs::{FixedLink, Meta, Next, Node, PROC, RecordSource, Records, TextBuf, knob, text, written};
+use vfs::Caller;
 
 const NS_PER_TICK: u64 = 1_000_000_000 / abi::time::USER_HZ;
 
@@ -16,6 +20,7 @@ pub fn register(command_line: &'static str) {
     PROC.add("devices", text(|out| vfs::device::show_devices(out)));
     PROC.add("filesystems", text(|out| vfs::show_filesystems(out)));
     PROC.add("interrupts", text(|out| irq::show(out)));
+    PROC.add("kallsyms", Node::Records(Arc::new(Symbols)));
     PROC.add("loadavg", text(loadavg));
     PROC.add("meminfo", text(|out| vm::write_meminfo(out)));
     PROC.add("modules", text(|_| Ok(())));
@@ -31,9 +36,38 @@ pub fn register(command_line: &'static str) {
     PROC.add("zoneinfo", text(zoneinfo));
 }
 
+/// kallsyms: the kernel's functions. Addresses are zero for those without CAP_SYSLOG.
+struct Symbols;
+
+impl Meta for Symbols {
+    fn mode(&self) -> u32 {
+        0o444
+    }
+}
+
+impl Records for Symbols {
+    fn open(&self, caller: &Caller) -> Result<Box<dyn RecordSource>, Errno> {
+        Ok(Box::new(OpenSymbols { addresses: caller.capable(CAP_SYSLOG) }))
+    }
+}
+
+struct OpenSymbols {
+    addresses: bool,
+}
+
+impl RecordSource for OpenSymbols {
+    fn next(&self, cursor: u64, out: &mut TextBuf) -> Result<Next, Errno> {
+        let symbol = arch::symbols::table().and_then(|table| table.get(cursor as usize));
+        let Some((address, name)) = symbol else { return Ok(Next::End) };
+        let address = if self.addresses { address } else { 0 };
+        written(writeln!(out, "{address:016x} t {}", name.as_str()))?;
+        Ok(Next::At(cursor + 1))
+    }
+}
+
 /// A text for root alone.
 fn secret(show: fn(&mut TextBuf) -> fmt::Result) -> Node {
-    knob(0o400, show, |_| Err(abi::Errno::EIO))
+    knob(0o400, show, |_| Err(Errno::EIO))
 }
 
 /// `cpu` lines in ticks, then counts since boot.

@@ -131,7 +131,7 @@ fn trace(fp: usize, pc: usize) {
     pr_err!("CPU: {} Call Trace:", arch::cpu::id());
     let mut left = 32;
     arch::backtrace::walk(fp, pc, &mut |pc| {
-        pr_err!(" [<{pc:016x}>]");
+        pr_err!(" [<{pc:016x}>] {}", arch::symbols::Place(pc));
         left -= 1;
         left > 0
     });

@@ -1,10 +1,11 @@
 //! Kernel threads with a number: they show in /proc under kthreadd (pid 2), as on Linux.
 //!
-//! Threads made before there were numbers are given one by [`adopt`]; new ones come from [`spawn`].
+//! The layers below make theirs without knowing of numbers: they are given some when they are made, those made
+//! before there were numbers by [`start_kthreadd`].
 
 use crate::clone::first_membership;
 use crate::pid::{self, Reserved};
-use crate::process::{NewProcess, Process};
+use crate::process::{NewProcess, Process, ProcessState};
 use crate::rlimit::{Limits, UserCounts};
 use crate::signal::{Handlers, ProcessSignals};
 use crate::thread::{NewThread, Thread, comm_from};
@@ -12,7 +13,8 @@ use crate::{Pid, Result, SigSet};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::SeqCst;
 use sync::Once;
-use task::{NewTask, Task, WaitMode, WaitQueue};
+use task::kthreads::KernelThreads;
+use task::{NewTask, State, Task, WaitMode, WaitQueue};
 use vfs::Cred;
 
 /// The number of kthreadd.
@@ -21,7 +23,7 @@ pub const KTHREADD: Pid = 2;
 static IDLE: WaitQueue = WaitQueue::new(&"kthreadd");
 static ROOT: Once<Arc<Cred>> = Once::new();
 
-/// Starts kthreadd. Boot, right after the first process took number 1.
+/// Starts kthreadd and gives it all kernel threads there are. Boot, right after the first process took number 1.
 pub fn start_kthreadd() -> Result<()> {
     let task = NewTask::kernel("kthreadd", || {
         loop {
@@ -32,21 +34,34 @@ pub fn start_kthreadd() -> Result<()> {
     let number = Reserved::take()?;
     register(&task, number.number(), 0)?;
     task.wake();
+    let early = task::kthreads::listen(KernelThreads { made: adopt, ends: forget });
+    let lives = |task: &&Arc<Task>| task.state() != State::Dead && task.payload().is_none();
+    // The thread that brings the system up has the name of what it started, and ends soon.
+    early.iter().filter(lives).filter(|task| !task.is_current()).for_each(adopt);
     Ok(())
 }
 
-/// Gives a kernel thread that has none a number and a place under kthreadd.
-pub fn adopt(task: &Arc<Task>) -> Result<()> {
-    let number = Reserved::take()?;
-    register(task, number.number(), KTHREADD)
+/// Gives a kernel thread a number and a place under kthreadd. One that gets none (no numbers, no memory) works as
+/// well, unseen.
+fn adopt(task: &Arc<Task>) {
+    if let Ok(number) = Reserved::take() {
+        let _ = register(task, number.number(), KTHREADD);
+    }
 }
 
-/// Makes a kernel thread with a number and starts it.
-pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<Arc<Task>> {
-    let task = NewTask::kernel(name, body).create()?;
-    adopt(&task)?;
-    task.wake();
-    Ok(task)
+/// A kernel thread ends: its number is free.
+fn forget(task: &Task) {
+    let Some(thread) = Thread::of_task(task) else { return };
+    let process = thread.process();
+    process.signals.lock().threads.clear();
+    process.thread_count.store(0, SeqCst);
+    process.set_state(ProcessState::Reaped);
+    let gone = {
+        let mut table = pid::write();
+        (table.remove_thread(thread.tid()), table.remove_process(process))
+    };
+    drop(gone);
+    thread.forget_task();
 }
 
 /// The credentials of kernel threads.

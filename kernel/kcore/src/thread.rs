@@ -67,7 +67,7 @@ pub struct Thread {
     /// What others may look at; the thread itself uses its `Local`.
     shown: SpinLock<Shown, Leaf>,
     comm: SpinLock<[u8; COMM_LEN], Leaf>,
-    /// The system call it is in or was in last.
+    /// The system call it is in or was in last; `usize::MAX` in a page fault.
     call: AtomicUsize,
     pub(crate) robust_list: AtomicUsize,
     pub(crate) timer_slack_ns: AtomicU64,
@@ -340,7 +340,7 @@ impl Thread {
         self.robust_list.load(Relaxed)
     }
 
-    /// Number of the system call it is in or was in last; `None` before its first.
+    /// Number of the system call it is in or was in last; `None` before its first and in a page fault.
     pub fn call(&self) -> Option<usize> {
         Some(self.call.load(Relaxed)).filter(|&n| n != usize::MAX)
     }

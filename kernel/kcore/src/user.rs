@@ -50,22 +50,23 @@ pub fn install_calls(calls: Calls) {
 struct Life {
     thread: Arc<Thread>,
     process: Arc<Process>,
-    user: UserContext,
     /// Taken by whoever ends the thread.
     local: Option<Local>,
 }
 
 /// Runs the calling task as a user thread until it ends; the body of every user task. An oops ends the thread too.
-pub(crate) fn run(thread: Arc<Thread>, user: UserContext, local: Local, start: impl FnOnce(&mut Ctx)) {
+pub(crate) fn run(thread: Arc<Thread>, mut user: UserContext, local: Local, start: impl FnOnce(&mut Ctx)) {
     let process = thread.process().clone();
-    let mut life = Life { thread, process, user, local: Some(local) };
-    let whole = |life: &mut Life| {
-        let Life { thread, process, user, local: Some(local) } = life else { return 0 };
-        let mut ctx = Ctx { thread, process, user, local };
-        start(&mut ctx);
-        live(&mut ctx)
-    };
-    let status = task::with_rescue(&mut life, whole, |life| end(life, SIGSEGV as i32));
+    let mut life = Life { thread, process, local: Some(local) };
+    let status = task::with_user(&mut user, |user| {
+        let whole = |life: &mut Life| {
+            let Life { thread, process, local: Some(local) } = life else { return 0 };
+            let mut ctx = Ctx { thread, process, user, local };
+            start(&mut ctx);
+            live(&mut ctx)
+        };
+        task::with_rescue(&mut life, whole, |life| end(life, SIGSEGV as i32))
+    });
     end(&mut life, status);
 }
 
@@ -145,6 +146,7 @@ fn restart_of(ctx: &mut Ctx, number: usize, value: isize) -> Option<(usize, Errn
 
 /// Serves a page fault, or makes a signal of it.
 fn page_fault(ctx: &mut Ctx, addr: usize, access: Access) {
+    ctx.thread.set_call(usize::MAX);
     loop {
         let error = match ctx.local.mm.handle_fault(addr, access, ctx) {
             Ok(Fault::Minor) => return count(&ctx.thread.minor_faults),

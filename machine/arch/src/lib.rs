@@ -42,6 +42,7 @@ pub mod hooks;
 pub mod layout;
 pub mod paging;
 pub mod sigframe;
+pub mod symbols;
 pub mod trap;
 
 pub use addr::{PAGE_SHIFT, PAGE_SIZE, PhysAddr, VirtAddr};

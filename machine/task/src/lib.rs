@@ -17,6 +17,8 @@
 
 extern crate alloc;
 
+mod inspect;
+pub mod kthreads;
 mod mutex;
 mod rescue;
 mod rwsem;
@@ -25,6 +27,7 @@ mod slot;
 mod task;
 mod wait;
 
+pub use inspect::{UserPlace, with_user};
 pub use mutex::{Mutex, MutexGuard, assert_nothing_held};
 pub use rescue::{abandon, can_be_abandoned, with_rescue};
 pub use rwsem::{RwSemaphore, SemReadGuard, SemWriteGuard};

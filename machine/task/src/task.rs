@@ -8,6 +8,7 @@
 //!                      +--exit--> Dead (freed when the last Arc drops, on another stack)
 //! ```
 
+use crate::kthreads;
 use crate::scheduler::{schedule, scheduler};
 use crate::slot::SchedSlot;
 use alloc::boxed::Box;
@@ -15,6 +16,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arch::context::TaskState as Registers;
+use arch::user::UserContext;
 use arch::{MAX_CPUS, VirtAddr, cpu, irq};
 use core::any::Any;
 use core::cell::UnsafeCell;
@@ -106,6 +108,8 @@ pub struct Task {
     waiting_on: AtomicPtr<&'static str>,
     pub sched: SchedSlot,
     name: SpinLock<String, Leaf>,
+    /// The registers of its user mode, on its own stack, while it has some.
+    pub(crate) user: AtomicPtr<UserContext>,
     /// What the layer above hangs on the task: kcore's `Thread`. None for kernel threads.
     payload: Once<Arc<dyn Any + Send + Sync>>,
     registers: UnsafeCell<Registers>,
@@ -165,6 +169,7 @@ impl NewTask {
     /// Makes the task, known to the scheduler but asleep in state `New`: [`Task::wake`] starts it.
     /// Process context; fails when memory for the stack is short.
     pub fn create(self) -> Result<Arc<Task>, OutOfMemory> {
+        let is_kernel = self.payload.is_none();
         let stack = KernelStack::alloc()?;
         let mut registers = Registers::new(stack.top(), first_steps, 0);
         if self.fork_registers {
@@ -180,6 +185,9 @@ impl NewTask {
             let _ = task.payload.set(payload);
         }
         scheduler().attach(&task)?;
+        if is_kernel {
+            kthreads::made(&task);
+        }
         Ok(task)
     }
 
@@ -202,6 +210,7 @@ impl Task {
             waiting_on: AtomicPtr::new(core::ptr::null_mut()),
             sched: SchedSlot::default(),
             name: SpinLock::new(name),
+            user: AtomicPtr::new(core::ptr::null_mut()),
             payload: Once::new(),
             registers: UnsafeCell::new(registers),
             table: UnsafeCell::new(None),
@@ -520,6 +529,7 @@ extern "C" fn first_steps(_arg: usize) -> ! {
     if let Some(body) = body {
         body();
     }
+    kthreads::ends();
     exit()
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::arch::Arch;
-use crate::{places, progress, shell};
+use crate::{places, progress, shell, symtab_image};
 
 /// Which compiler builds for the bare targets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,7 +65,9 @@ pub fn kernel_in(target: &Path, arch: Arch, toolchain: Toolchain, debug: bool) -
     }
     let programs = run(build, &format!("the kernel for {arch}"))?;
     let kernel = programs.into_iter().find(|p| p.name == "ochre");
-    Ok(kernel.context("the build made no kernel")?.path)
+    let path = kernel.context("the build made no kernel")?.path;
+    symtab_image::fill(&path)?;
+    Ok(path)
 }
 
 /// Builds the programs in `user/`.

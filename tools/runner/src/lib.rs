@@ -31,6 +31,7 @@ pub mod qemu;
 pub mod setup;
 pub mod shell;
 pub mod symbols;
+mod symtab_image;
 pub mod terminal;
 pub mod testing;
 pub mod tree;

@@ -7,7 +7,7 @@ mod status;
 
 pub use small::{
     comm, io, limits, oom_adj, oom_score, oom_score_adj, personality, set_comm, set_oom_adj,
-    set_oom_score_adj, statm, timerslack_ns, wchan,
+    set_oom_score_adj, stack, statm, syscall, timerslack_ns, wchan,
 };
 pub use stat::stat;
 pub use status::status;

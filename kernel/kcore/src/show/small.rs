@@ -1,4 +1,4 @@
-//! The short files: limits, io, statm, wchan, comm, personality, and the OOM killer's.
+//! The short files: limits, io, statm, wchan, syscall, stack, comm, personality, and the OOM killer's.
 
 use super::comm_text;
 use crate::oom::{self, SCORE_ADJ_MAX, SCORE_ADJ_MIN};
@@ -84,6 +84,36 @@ pub fn statm(out: &mut TextBuf, subject: &Subject) -> Result<()> {
 pub fn wchan(out: &mut TextBuf, subject: &Subject, permitted: bool) -> Result<()> {
     let name = subject.thread.as_ref().and_then(|t| t.task()).map_or("", |task| task.waiting_on());
     out.bytes(if permitted && !name.is_empty() { name.as_bytes() } else { b"0" })
+}
+
+/// syscall: the call that it sleeps in and its arguments, and where in the program.
+pub fn syscall(out: &mut TextBuf, subject: &Subject) -> Result<()> {
+    let Some(thread) = &subject.thread else { return out.bytes(b"0 0x0 0x0\n") };
+    let Some(task) = thread.task().filter(|_| thread.state_letter() != 'R') else {
+        return out.bytes(b"running\n");
+    };
+    let Some(at) = task.user_place() else {
+        return out.bytes(if subject.process.is_kernel { b"-1 0x0 0x0\n" } else { b"running\n" });
+    };
+    match thread.call() {
+        None => written(write!(out, "-1"))?,
+        Some(call) => {
+            written(write!(out, "{call}"))?;
+            at.args.iter().try_for_each(|arg| written(write!(out, " {arg:#x}")))?;
+        }
+    }
+    written(writeln!(out, " {:#x} {:#x}", at.sp, at.pc))
+}
+
+/// The most frames of a stack that are shown, as Linux has it.
+const STACK_DEPTH: usize = 64;
+
+/// stack: where in the kernel it sleeps, innermost first; empty while it runs.
+pub fn stack(out: &mut TextBuf, subject: &Subject) -> Result<()> {
+    let Some(task) = subject.thread.as_ref().and_then(|thread| thread.task()) else { return Ok(()) };
+    let mut trace = [0; STACK_DEPTH];
+    let count = task.stack_trace(&mut trace);
+    trace[..count].iter().try_for_each(|pc| written(writeln!(out, "[<0>] {}", arch::symbols::Place(*pc))))
 }
 
 /// personality: PER_* and its flags.
