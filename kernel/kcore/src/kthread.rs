@@ -49,10 +49,13 @@ fn adopt(task: &Arc<Task>) {
     }
 }
 
-/// A kernel thread ends: its number is free.
+/// A task ends. If it is a kernel thread, its number is free; user threads have seen to that themselves.
 fn forget(task: &Task) {
     let Some(thread) = Thread::of_task(task) else { return };
     let process = thread.process();
+    if !process.is_kernel {
+        return;
+    }
     process.signals.lock().threads.clear();
     process.thread_count.store(0, SeqCst);
     process.set_state(ProcessState::Reaped);

@@ -9,8 +9,8 @@ use alloc::vec::Vec;
 use sync::levels::Leaf;
 use sync::{Once, SpinLock};
 
-/// Called in process context for each kernel thread: when it was made and has not run yet, and on itself when its
-/// body has returned.
+/// Called in process context: `made` for each kernel thread that was made and has not run yet, `ends` on each task
+/// with a payload whose body has returned.
 #[derive(Clone, Copy)]
 pub struct KernelThreads {
     pub made: fn(&Arc<Task>),

@@ -113,7 +113,17 @@ pub fn stack(out: &mut TextBuf, subject: &Subject) -> Result<()> {
     let Some(task) = subject.thread.as_ref().and_then(|thread| thread.task()) else { return Ok(()) };
     let mut trace = [0; STACK_DEPTH];
     let count = task.stack_trace(&mut trace);
-    trace[..count].iter().try_for_each(|pc| written(writeln!(out, "[<0>] {}", arch::symbols::Place(*pc))))
+    let frames = trace[..count].iter().skip_while(|pc| is_switching(**pc));
+    frames.into_iter().try_for_each(|pc| written(writeln!(out, "[<0>] {}", arch::symbols::Place(*pc))))
+}
+
+/// Whether the code there belongs to going to sleep, which every stack ends with and nobody wants to see.
+fn is_switching(pc: usize) -> bool {
+    let found = arch::symbols::table().and_then(|table| table.find(pc as u64));
+    found.is_some_and(|found| {
+        let name = found.name.as_str().trim_start_matches('<');
+        ["task::task::", "task::scheduler::", "task::wait::", "sched::"].iter().any(|p| name.starts_with(p))
+    })
 }
 
 /// personality: PER_* and its flags.
