@@ -122,7 +122,9 @@ fn is_switching(pc: usize) -> bool {
     let found = arch::symbols::table().and_then(|table| table.find(pc as u64));
     found.is_some_and(|found| {
         let name = found.name.as_str().trim_start_matches('<');
-        ["task::task::", "task::scheduler::", "task::wait::", "sched::"].iter().any(|p| name.starts_with(p))
+        ["arch::", "task::task::", "task::scheduler::", "task::wait::", "sched::"]
+            .iter()
+            .any(|p| name.starts_with(p))
     })
 }
 
