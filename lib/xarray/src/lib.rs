@@ -223,13 +223,13 @@ impl<T> XArray<T> {
     }
 
     /// The entries that touch the indices `first..=last`, in order.
-    pub fn range(&self, first: u64, last: u64) -> impl Iterator<Item = (u64, &T)> {
-        self.walk_with(first, last, |array, at| array.next(at))
+    pub fn range(&self, first: u64, last: u64) -> Range<'_, T> {
+        Range::new(self, first, last, None)
     }
 
     /// The entries with the mark that touch the indices `first..=last`, in order.
-    pub fn range_marked(&self, first: u64, last: u64, mark: Mark) -> impl Iterator<Item = (u64, &T)> {
-        self.walk_with(first, last, move |array, at| array.next_marked(at, mark))
+    pub fn range_marked(&self, first: u64, last: u64, mark: Mark) -> Range<'_, T> {
+        Range::new(self, first, last, Some(mark))
     }
 
     /// All entries in order.
@@ -250,20 +250,6 @@ impl<T> XArray<T> {
         *self = XArray::new();
     }
 
-    fn walk_with<'a>(
-        &'a self,
-        first: u64,
-        last: u64,
-        next: impl Fn(&'a XArray<T>, u64) -> Option<(u64, &'a T)>,
-    ) -> impl Iterator<Item = (u64, &'a T)> {
-        let mut at = Some(first);
-        core::iter::from_fn(move || {
-            let (start, value) = next(self, at?).filter(|&(start, _)| start <= last)?;
-            at = start.max(first).checked_add(walk::run_length(&self.root, self.height, start));
-            Some((start, value))
-        })
-    }
-
     /// Makes the tree cover `last` with at least `height` levels.
     fn grow(&mut self, last: u64, height: u32) -> Result<(), OutOfMemory> {
         while !self.covers(last) || self.height < height {
@@ -273,6 +259,71 @@ impl<T> XArray<T> {
             self.height += 1;
         }
         Ok(())
+    }
+}
+
+/// The entries of a range, see [`XArray::range`].
+///
+/// Inside a leaf it goes from bit to bit of the bitmap; down the tree it walks once a leaf. Walking for each
+/// entry was a third of mapping the pages around a fault.
+#[derive(Debug)]
+pub struct Range<'a, T> {
+    array: &'a XArray<T>,
+    first: u64,
+    last: u64,
+    mark: Option<Mark>,
+    /// Where the next walk begins; `None` at the end.
+    at: Option<u64>,
+    /// The leaf walked to last, the index of its slot 0, and its entries that are still to come.
+    leaf: Option<&'a Leaf<T>>,
+    base: u64,
+    left: u64,
+}
+
+impl<'a, T> Range<'a, T> {
+    fn new(array: &'a XArray<T>, first: u64, last: u64, mark: Option<Mark>) -> Range<'a, T> {
+        Range { array, first, last, mark, at: Some(first), leaf: None, base: 0, left: 0 }
+    }
+
+    /// Walks down to the first entry at or after `at`.
+    fn walk(&mut self) -> Option<(u64, &'a T)> {
+        let (array, at) = (self.array, self.at?);
+        let found = match self.mark {
+            Some(mark) => array.next_marked(at, mark),
+            None => array.next(at),
+        };
+        let (start, value) = found.filter(|&(start, _)| start <= self.last)?;
+        self.at = match walk::leaf(&array.root, array.height, start) {
+            Some(leaf) => {
+                self.leaf = Some(leaf);
+                self.base = start & !(node::SLOTS as u64 - 1);
+                let bits = self.mark.map_or(leaf.present, |mark| leaf.marks[mark.index()]);
+                self.left = bits & (u64::MAX << (start - self.base)) & !(1 << (start - self.base));
+                self.base.checked_add(node::SLOTS as u64)
+            }
+            None => start.max(self.first).checked_add(walk::run_length(&array.root, array.height, start)),
+        };
+        Some((start, value))
+    }
+}
+
+impl<'a, T> Iterator for Range<'a, T> {
+    type Item = (u64, &'a T);
+
+    #[inline]
+    fn next(&mut self) -> Option<(u64, &'a T)> {
+        if self.left != 0
+            && let Some(leaf) = self.leaf
+        {
+            let slot = self.left.trailing_zeros();
+            self.left &= self.left - 1;
+            let start = self.base + u64::from(slot);
+            if start <= self.last {
+                return Some((start, leaf.slots[slot as usize].as_ref()?));
+            }
+            (self.left, self.at) = (0, None);
+        }
+        self.walk()
     }
 }
 

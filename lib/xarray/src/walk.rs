@@ -1,7 +1,7 @@
 //! The walks down the tree. `height` is always that of the `child` argument: 1 for a leaf.
 
 use crate::node::{Child, SLOT_BITS};
-use crate::{InsertError, Mark};
+use crate::{InsertError, Leaf, Mark};
 
 /// The slot of `index` in a node of `height`.
 fn slot_of(index: u64, height: u32) -> usize {
@@ -16,6 +16,21 @@ pub(crate) fn get<T>(root: &Child<T>, height: u32, index: u64) -> Option<&T> {
             Child::Empty => return None,
             Child::Value(value) => return Some(value),
             Child::Leaf(node) => return node[0].slots[node[0].head(index as usize & 63)].as_ref(),
+            Child::Inner(node) => {
+                child = &node[0].slots[node[0].head(slot_of(index, height))];
+                height -= 1;
+            }
+        }
+    }
+}
+
+/// The leaf that has the entry over `index`, if a leaf has it.
+pub(crate) fn leaf<T>(root: &Child<T>, height: u32, index: u64) -> Option<&Leaf<T>> {
+    let (mut child, mut height) = (root, height);
+    loop {
+        match child {
+            Child::Empty | Child::Value(_) => return None,
+            Child::Leaf(node) => return Some(&node[0]),
             Child::Inner(node) => {
                 child = &node[0].slots[node[0].head(slot_of(index, height))];
                 height -= 1;
