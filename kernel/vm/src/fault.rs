@@ -217,15 +217,16 @@ impl AddressSpace {
         // The tree's lock is held across: what is in the tree here cannot be taken out and missed by the
         // unmapping that follows, so the generation need not be looked at.
         mapping.with_cached(first..first + count, |cached| {
-            let mut table = self.table.lock();
-            for (index, folio) in cached {
+            let pages = cached.map(|(index, folio)| {
                 let at = window.start + ((index - first) << PAGE_SHIFT);
-                let done = table.map(at as usize, folio, 0, flags);
-                hit |= at == va && done.is_ok();
-                mapped += i64::from(matches!(done, Ok(Some(()))));
-            }
+                hit |= at == va;
+                (at as usize, folio)
+            });
+            let done = self.table.lock().map_each(pages, flags);
+            hit &= done.is_ok();
+            mapped = done.unwrap_or(0);
         });
-        self.rss.add(kind, mapped);
+        self.rss.add(kind, mapped as i64);
         Ok(hit)
     }
 

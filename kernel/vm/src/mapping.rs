@@ -62,7 +62,7 @@ pub use handles::{FolioRead, FolioWrite, ReadRun, WriteRun};
 pub use writeback::{SyncMode, WritePass};
 
 use crate::errseq::ErrSeq;
-use crate::pages::{Pages, Tag};
+use crate::pages::{Filled, Pages, Tag};
 use crate::writeback::BackingDevice;
 use crate::{PAGE, PAGE_SHIFT, reclaim, stats};
 use abi::Errno;
@@ -358,19 +358,10 @@ impl Mapping {
         self.pages.lock().get(index).is_some_and(Folio::uptodate)
     }
 
-    /// Runs `action` on the filled folios of a range within the file, under the tree's lock; not at all
-    /// when there is none.
-    pub(crate) fn with_cached(
-        &self,
-        range: Range<u64>,
-        action: impl FnOnce(&mut dyn Iterator<Item = (u64, &Folio)>),
-    ) {
+    /// Runs `action` on the filled folios of a range within the file, under the tree's lock.
+    pub(crate) fn with_cached(&self, range: Range<u64>, action: impl FnOnce(Filled<'_>)) {
         let end = range.end.min(pages_of(self.size()));
-        let pages = self.pages.lock();
-        let mut found = pages.range(range.start..end).filter(|(_, folio)| folio.uptodate()).peekable();
-        if found.peek().is_some() {
-            action(&mut found);
-        }
+        action(self.pages.lock().filled(range.start..end));
     }
 
     /// The first byte at or after `pos` that is (not) in a hole, for a memory object: SEEK_DATA, SEEK_HOLE.

@@ -31,6 +31,18 @@ pub(crate) struct Pages {
     folios: XArray<Folio>,
 }
 
+/// See [`Pages::filled`].
+pub(crate) struct Filled<'a>(xarray::Range<'a, Folio>);
+
+impl<'a> Iterator for Filled<'a> {
+    type Item = (u64, &'a Folio);
+
+    #[inline]
+    fn next(&mut self) -> Option<(u64, &'a Folio)> {
+        self.0.find(|(_, folio)| folio.uptodate())
+    }
+}
+
 impl Pages {
     pub const fn new() -> Pages {
         Pages { folios: XArray::new() }
@@ -55,9 +67,16 @@ impl Pages {
     }
 
     /// The folios of a range, in order.
-    pub fn range(&self, range: Range<u64>) -> impl Iterator<Item = (u64, &Folio)> {
-        let last = range.end.checked_sub(1).filter(|last| *last >= range.start);
-        last.into_iter().flat_map(move |last| self.folios.range(range.start, last))
+    pub fn range(&self, range: Range<u64>) -> xarray::Range<'_, Folio> {
+        match range.end.checked_sub(1) {
+            Some(last) if last >= range.start => self.folios.range(range.start, last),
+            _ => self.folios.range(u64::MAX, 0),
+        }
+    }
+
+    /// The folios of a range that are up to date, in order.
+    pub fn filled(&self, range: Range<u64>) -> Filled<'_> {
+        Filled(self.range(range))
     }
 
     /// The first folio of a range.

@@ -88,6 +88,12 @@ impl Folio {
         self.0.get()
     }
 
+    /// The frame of the folio's first page.
+    #[inline]
+    pub(crate) fn head(&self) -> Pfn {
+        self.pfn()
+    }
+
     #[inline]
     fn record(&self) -> &'static crate::frame::Frame {
         frame(self.pfn())

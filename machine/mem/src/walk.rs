@@ -148,8 +148,14 @@ impl Table {
     #[inline]
     pub(crate) fn fill(self, index: usize, pte: Pte) {
         self.put(index, pte);
+        self.count_filled(1);
+    }
+
+    /// Counts empty entries that were written with `put`.
+    #[inline]
+    pub(crate) fn count_filled(self, entries: u32) {
         let used = &frame(self.0).maps;
-        used.store(used.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        used.store(used.load(Ordering::Relaxed) + entries, Ordering::Relaxed);
     }
 
     /// Empties an entry of a tree that no CPU runs any more; returns what it held.

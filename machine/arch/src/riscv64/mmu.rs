@@ -80,6 +80,18 @@ impl Pte {
         Pte(self.0 & PPN | encode(flags))
     }
 
+    /// The same entry for another address.
+    #[inline]
+    pub fn with_addr(self, phys: PhysAddr) -> Pte {
+        Pte(self.0 & !PPN | (phys.0 >> 12) << 10)
+    }
+
+    /// `flags()` has ACCESSED.
+    #[inline]
+    pub fn is_accessed(self) -> bool {
+        self.0 & A != 0
+    }
+
     /// A non-present entry that carries 58 bits.
     pub fn software(value: u64) -> Pte {
         Pte(value << 6 | SOFTWARE)

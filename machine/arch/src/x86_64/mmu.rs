@@ -88,6 +88,18 @@ impl Pte {
         Pte::leaf(self.addr(), flags, level)
     }
 
+    /// The same entry for another address.
+    #[inline]
+    pub const fn with_addr(self, phys: PhysAddr) -> Pte {
+        Pte(self.0 & !ADDR | phys.0 & ADDR)
+    }
+
+    /// `flags()` has ACCESSED.
+    #[inline]
+    pub const fn is_accessed(self) -> bool {
+        self.0 & ACCESSED != 0
+    }
+
     /// A non-present entry that carries the low 58 bits of `value`.
     pub const fn software(value: u64) -> Pte {
         Pte((value & SOFTWARE_MASK) << SOFTWARE_SHIFT | SOFTWARE)

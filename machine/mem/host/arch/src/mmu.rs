@@ -49,6 +49,12 @@ impl Pte {
     pub fn with_flags(self, flags: PteFlags, level: usize) -> Pte {
         Pte::leaf(self.addr(), flags, level)
     }
+    pub fn with_addr(self, phys: PhysAddr) -> Pte {
+        Pte(self.0 & !0x00ff_ffff_ffff_f000 | phys.0)
+    }
+    pub fn is_accessed(self) -> bool {
+        self.flags().contains(PteFlags::ACCESSED)
+    }
     pub fn software(value: u64) -> Pte {
         Pte(SOFTWARE | value & VALUE)
     }
