@@ -64,6 +64,28 @@ proptest! {
     }
 
     #[test]
+    fn a_name_hashes_alike_wherever_it_stands(name in "[^/\\x00]{0,20}", after in "[a/]{0,20}", seed: u64) {
+        let alone = component(seed, name.as_bytes());
+        prop_assert_eq!(alone.0, name.len());
+        let path = format!("{name}/{after}");
+        prop_assert_eq!(component(seed, path.as_bytes()), alone);
+    }
+
+    #[test]
+    fn names_that_differ_in_a_byte_hash_apart(name in "[a-z]{1,20}", at: prop::sample::Index, seed: u64) {
+        let mut other = name.clone().into_bytes();
+        let at = at.index(other.len());
+        other[at] ^= 1;
+        prop_assert_ne!(hash(seed, &other), hash(seed, name.as_bytes()));
+    }
+
+    #[test]
+    fn nul_is_found(bytes in prop::array::uniform32(0u8..3)) {
+        let words: Vec<u64> = bytes.chunks(8).map(|c| u64::from_ne_bytes(c.try_into().unwrap())).collect();
+        prop_assert_eq!(find_nul(&words), bytes.iter().position(|&b| b == 0));
+    }
+
+    #[test]
     fn exactly_the_last_component_is_last(path in "[ab/l]{0,20}") {
         let seen = walk(&path, &[]);
         for (i, (_, last, _)) in seen.iter().enumerate() {
