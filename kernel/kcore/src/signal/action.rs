@@ -7,7 +7,8 @@ use abi::signal::{SIG_DFL, SIG_IGN, SIGNAL_MAX};
 use abi::signal::{SIGKILL, SIGSTOP};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use sync::SpinLock;
 use sync::levels::SignalHandlers;
 
@@ -46,8 +47,8 @@ impl Handlers {
         let actions = self.actions.lock().clone();
         Arc::new(Handlers {
             actions: SpinLock::new(actions),
-            ignored: AtomicU64::new(self.ignored.load(SeqCst)),
-            caught: AtomicU64::new(self.caught.load(SeqCst)),
+            ignored: AtomicU64::new(self.ignored.load(Relaxed)),
+            caught: AtomicU64::new(self.caught.load(Relaxed)),
         })
     }
 
@@ -87,12 +88,12 @@ impl Handlers {
 
     /// Signals that do nothing when they arrive.
     pub fn ignored(&self) -> SigSet {
-        SigSet::from_bits(self.ignored.load(SeqCst))
+        SigSet::from_bits(self.ignored.load(Acquire))
     }
 
     /// Signals with a handler.
     pub fn caught(&self) -> SigSet {
-        SigSet::from_bits(self.caught.load(SeqCst))
+        SigSet::from_bits(self.caught.load(Acquire))
     }
 
     /// Signals set to SIG_IGN, as `/proc/PID/status` shows them.
@@ -108,22 +109,24 @@ impl Handlers {
     }
 }
 
+/// Only `publish` stores, under the lock. Readers look without it and may be a moment behind: what they then do
+/// with a signal is put right when it is delivered, or by the `flush` after it was set to be ignored.
 fn put(word: &AtomicU64, bit: SigSet, on: bool) {
-    let old = word.load(SeqCst);
-    word.store(if on { old | bit.bits() } else { old & !bit.bits() }, SeqCst);
+    let old = word.load(Relaxed);
+    word.store(if on { old | bit.bits() } else { old & !bit.bits() }, Release);
 }
 
 /// sigaction(2): sets what is done about a signal, if `new` is given; the old action. EINVAL for changing
 /// SIGKILL or SIGSTOP. A signal that is ignored from now on and pending is forgotten.
 pub fn set_action(ctx: &Ctx, signal: u32, new: Option<Action>) -> Result<Action> {
-    let handlers = ctx.process.signals.lock().handlers.clone();
-    let Some(new) = new else { return Ok(handlers.get(signal)) };
-    if signal == SIGKILL || signal == SIGSTOP {
+    if new.is_some() && (signal == SIGKILL || signal == SIGSTOP) {
         return Err(Errno::EINVAL);
     }
-    let old = handlers.set(signal, new);
-    if handlers.ignored().contains(signal) {
-        super::flush(ctx.process, SigSet::one(signal));
+    let mut signals = ctx.process.signals.lock();
+    let Some(new) = new else { return Ok(signals.handlers.get(signal)) };
+    let old = signals.handlers.set(signal, new);
+    if signals.handlers.ignored().contains(signal) {
+        super::flush_locked(ctx.process, &mut signals, SigSet::one(signal));
     }
     Ok(old)
 }

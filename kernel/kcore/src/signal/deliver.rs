@@ -66,9 +66,16 @@ fn exit_status(ctx: &Ctx) -> i32 {
 /// Takes the next deliverable signal and what to do about it.
 fn next(thread: &Arc<Thread>) -> Option<(SigInfo, Action)> {
     let process = thread.process();
-    let info = take(thread, !thread.blocked())?;
+    let wanted = !thread.blocked();
+    // Most looks are the last one, after the signal: it needs no lock. Who sends meanwhile publishes before it
+    // marks the thread's work, which is looked at once more.
+    if ((thread.pending_set() | process.shared_pending()) & wanted).is_empty() {
+        return None;
+    }
+    let info = take(thread, wanted)?;
     let signal = info.signo as u32;
-    let handlers = process.signals.lock().handlers.clone();
+    let signals = process.signals.lock();
+    let handlers = &signals.handlers;
     let action = handlers.get(signal);
     if action.flags & SA_RESETHAND != 0 && action.handler != SIG_IGN && action.handler != SIG_DFL {
         handlers.set(signal, Action { handler: SIG_DFL, ..action });

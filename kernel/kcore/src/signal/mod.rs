@@ -25,7 +25,7 @@ pub(crate) use deliver::{Outcome, deliver};
 pub use deliver::{alt_stack, restore_frame, set_alt_stack};
 pub use queue::Pending;
 pub use receive::{accept, pending};
-pub(crate) use send::{begin_exit, flush};
+pub(crate) use send::{begin_exit, flush_locked};
 pub use send::{
     force, may_signal, send_forced, send_group, send_group_checked, send_process, send_process_checked,
     send_thread, send_thread_checked,

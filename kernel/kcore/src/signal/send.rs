@@ -229,8 +229,8 @@ pub(crate) fn begin_exit(process: &Process, signals: &mut ProcessSignals, status
     }
 }
 
-/// As [`flush`], for who holds the lock.
-fn flush_locked(process: &Process, signals: &mut ProcessSignals, set: SigSet) {
+/// Forgets pending signals of the set, of the process and of all its threads.
+pub(crate) fn flush_locked(process: &Process, signals: &mut ProcessSignals, set: SigSet) {
     signals.shared.remove(set);
     process.shared_pending.store(signals.shared.mask().bits(), SeqCst);
     for thread in &signals.threads {
@@ -240,11 +240,6 @@ fn flush_locked(process: &Process, signals: &mut ProcessSignals, set: SigSet) {
             thread.publish_pending(pending.mask());
         }
     }
-}
-
-/// Forgets pending signals of the set, of the process and of all its threads.
-pub(crate) fn flush(process: &Process, set: SigSet) {
-    flush_locked(process, &mut process.signals.lock(), set);
 }
 
 impl Process {

@@ -258,6 +258,14 @@ pub fn fork_to(target: &mut FpuState) {
     with_current(|state| target.copy_from(state));
 }
 
+/// Whether the current thread has not used the FPU: its registers are the initial ones.
+pub fn is_initial() -> bool {
+    let flags = super::irq::disable();
+    let initial = current().is_some_and(|state| !state.valid && !this_cpu().fpu.live);
+    super::irq::restore(flags);
+    initial
+}
+
 /// Writes the current thread's registers to `out` in the layout of XSAVE (or FXSAVE) for a signal frame;
 /// returns how many bytes mean something. A thread that never used the FPU has a short frame.
 pub fn export(out: &mut [u8; AREA_BYTES]) -> usize {
