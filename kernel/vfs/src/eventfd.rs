@@ -44,7 +44,7 @@ impl FileOps for EventFd {
     }
 
     fn traits(&self) -> FileTraits {
-        FileTraits::STREAM | FileTraits::POLLABLE
+        FileTraits::STREAM | FileTraits::POLLABLE | FileTraits::POLL_LOCKLESS
     }
 
     fn read(&self, _file: &File, _pos: &mut u64, buf: &mut IoBuf) -> Result<usize> {
@@ -88,7 +88,7 @@ impl FileOps for EventFd {
         if let Some(table) = table {
             table.add(&self.queue);
         }
-        let count = self.count.load(Ordering::SeqCst);
+        let count = self.count.load(Ordering::Acquire);
         let mut events = PollEvents::empty();
         events.set(PollEvents::IN, count > 0);
         events.set(PollEvents::OUT, count < MAX);

@@ -1,6 +1,7 @@
 //! The descriptors of a process, shared by threads made with CLONE_FILES.
 
 use crate::file::File;
+use abi::poll::PollEvents;
 use abi::{Errno, errno::Result};
 use alloc::sync::Arc;
 use fdmap::{FdMap, Full, Replaced};
@@ -36,17 +37,23 @@ impl FileTable {
     }
 
     /// The file of a descriptor that can do more than name a place; EBADF.
-    #[inline]
+    #[inline(always)] // a call more is 20 instructions of the 400 of read(2)
     pub fn get(&self, fd: i32) -> Result<Arc<File>> {
         let file = self.get_any(fd)?;
         if file.is_path_only() { Err(Errno::EBADF) } else { Ok(file) }
     }
 
     /// The file of a descriptor, O_PATH or not; EBADF.
-    #[inline]
+    #[inline(always)]
     pub fn get_any(&self, fd: i32) -> Result<Arc<File>> {
         let fd = index(fd)?;
         self.map.lock().get(fd).cloned().ok_or(Errno::EBADF)
+    }
+
+    /// Looks several descriptors up under one hold of the lock. `action` must not sleep, nor drop a file.
+    #[inline]
+    pub fn look_up<R>(&self, action: impl FnOnce(Lookup<'_>) -> R) -> R {
+        action(Lookup(&self.map.lock()))
     }
 
     /// Puts a file under the lowest free number below `limit` (RLIMIT_NOFILE).
@@ -184,6 +191,34 @@ impl FileTable {
                 return Ok(Arc::new(FileTable { map: SpinLock::new(copy) }));
             }
             needed = now;
+        }
+    }
+}
+
+/// A locked table.
+#[derive(Clone, Copy)]
+pub struct Lookup<'a>(&'a FdMap<Arc<File>>);
+
+impl<'a> Lookup<'a> {
+    /// As [`FileTable::get`].
+    #[inline(always)]
+    pub fn get(self, fd: i32) -> Option<Arc<File>> {
+        self.borrow(fd).cloned()
+    }
+
+    #[inline(always)]
+    fn borrow(self, fd: i32) -> Option<&'a Arc<File>> {
+        self.0.get(usize::try_from(fd).ok()?).filter(|file| !file.is_path_only())
+    }
+
+    /// What of `wanted` is ready, NVAL when nothing is open there; `None` when the file has to be asked without the
+    /// lock. Counting a reference up and down for each of 100 descriptors, two atomic operations, took as long under
+    /// emulation as all the rest of poll(2).
+    #[inline(always)]
+    pub fn ready_now(self, fd: i32, wanted: PollEvents) -> Option<PollEvents> {
+        match self.borrow(fd) {
+            Some(file) => file.poll_lockless().map(|ready| ready & (wanted | PollEvents::ALWAYS)),
+            None => Some(PollEvents::NVAL),
         }
     }
 }

@@ -46,6 +46,9 @@ bitflags! {
         const POLLABLE = 8;
         /// Reading or writing may wait: RWF_NOWAIT must be honoured by the object.
         const REGULAR = 16;
+        /// Without a table `poll` reads atomics only: it takes no lock and does not sleep, so that it may be asked
+        /// with a spin lock held.
+        const POLL_LOCKLESS = 32;
     }
 }
 
@@ -493,6 +496,15 @@ impl File {
             return PollEvents::REGULAR;
         }
         self.ops.poll(self, table)
+    }
+
+    /// As [`File::poll`] without a table, where that takes no lock; `None` where it may.
+    #[inline]
+    pub fn poll_lockless(&self) -> Option<PollEvents> {
+        if self.traits.contains(FileTraits::POLL_LOCKLESS) {
+            return Some(self.ops.poll(self, None));
+        }
+        (!self.traits.contains(FileTraits::POLLABLE)).then_some(PollEvents::REGULAR)
     }
 
     /// fsync(2) and fdatasync(2).

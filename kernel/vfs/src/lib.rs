@@ -63,7 +63,7 @@ pub use attr::{Attr, NewTime, SetAttr};
 pub use cred::{CapSet, Cred};
 pub use dentry::Dentry;
 pub use dir::{DirSink, emit_dots};
-pub use fdtable::{FileTable, MAX_FDS, Reserved};
+pub use fdtable::{FileTable, Lookup, MAX_FDS, Reserved};
 pub use file::{File, FileMode, FileOps, FileTraits, OpsRef, Owner};
 pub use fs_context::{Caller, FsContext};
 pub use inode::{FileType, Inode, InodeFlags, InodeOps, InodeRef, Link, NewInode, Rename, TimeNs, now_ns};

@@ -55,6 +55,7 @@ pub struct PollEntry {
 }
 
 impl PollEntry {
+    #[inline]
     fn look(&mut self, table: Option<&mut PollTable>) -> bool {
         if let Some(file) = &self.file {
             self.ready = file.poll(table) & (self.wanted | PollEvents::ALWAYS);
