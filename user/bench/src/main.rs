@@ -1,9 +1,10 @@
 //! What a kernel costs its programs, item by item: the same static binary runs on Ochre and on Linux.
 //!
-//! `bench [--ms N] [--list] [NAME...]` prints one line an item, `NAME NANOSECONDS` for one operation
+//! `bench [--ms N] [--count N] [--list] [NAME...]` prints one line an item, `NAME NANOSECONDS` for one operation
 //! (`pipe_bandwidth` and `cache_read` are per KiB). Each item doubles its repetitions until a run takes
 //! at least N milliseconds (default 20) and reports the best of three such runs: interference only
-//! makes a run longer. With QEMU's `-icount shift=0` a nanosecond is an instruction.
+//! makes a run longer. With QEMU's `-icount shift=0` a nanosecond is an instruction. With `--count` an item
+//! runs once and just so often, for a profiler, or to compare what two kernels cost the emulator's host.
 
 #![no_std]
 #![no_main]
@@ -80,6 +81,7 @@ pub const CHILD: &str = "--exit";
 
 fn main() -> i32 {
     let mut floor_ns = 20_000_000;
+    let mut count = None;
     let mut chosen = 0;
     let mut failed = 0;
     let mut at = 1;
@@ -91,6 +93,10 @@ fn main() -> i32 {
                 ITEMS.iter().for_each(|(name, _)| println!("{name}"));
                 return 0;
             }
+            "--count" => {
+                count = env::arg(at).and_then(|v| v.parse().ok());
+                at += 1;
+            }
             "--ms" => {
                 floor_ns = env::arg(at).and_then(|v| v.parse().ok()).unwrap_or(20) * 1_000_000;
                 at += 1;
@@ -98,7 +104,7 @@ fn main() -> i32 {
             name => match ITEMS.iter().find(|(known, _)| *known == name) {
                 Some(&(name, item)) => {
                     chosen += 1;
-                    failed += report(name, item, floor_ns);
+                    failed += report(name, item, floor_ns, count);
                 }
                 None => {
                     eprintln!("bench: no item {name}; --list shows them");
@@ -108,14 +114,18 @@ fn main() -> i32 {
         }
     }
     if chosen == 0 {
-        failed = ITEMS.iter().map(|&(name, item)| report(name, item, floor_ns)).sum();
+        failed = ITEMS.iter().map(|&(name, item)| report(name, item, floor_ns, count)).sum();
     }
     i32::from(failed > 0)
 }
 
 /// Measures and prints one item; 1 when it failed.
-fn report(name: &str, item: Item, floor_ns: u64) -> u32 {
-    match measure(item, floor_ns) {
+fn report(name: &str, item: Item, floor_ns: u64, count: Option<u64>) -> u32 {
+    let result = match count {
+        Some(count) => item(count).map(|total_ns| total_ns / count.max(1)),
+        None => measure(item, floor_ns),
+    };
+    match result {
         Ok(ns) => println!("{name} {ns}"),
         Err(errno) => {
             eprintln!("bench: {name}: {errno:?}");

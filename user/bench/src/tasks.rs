@@ -149,15 +149,16 @@ pub fn shell(n: u64) -> Result<u64> {
     run(n, c"/bin/sh", &[c"sh", c"-c", c"true"])
 }
 
+/// Fails unless the program ran each time: a failed execve(2) would look fast.
 fn run(n: u64, path: &CStr, args: &[&CStr]) -> Result<u64> {
     debug_assert!(CHILD == "--exit");
     let argv = Strings::new(args.iter().copied());
     let envp = Strings::new(env::vars());
     timed(n, || {
-        process::in_child(|| {
+        let status = process::in_child(|| {
             process::execve(path, &argv, &envp);
             127
-        })
-        .map(drop)
+        })?;
+        if status.exit_code() == Some(0) { Ok(()) } else { Err(rt::Errno::ENOEXEC) }
     })
 }
