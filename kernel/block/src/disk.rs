@@ -175,7 +175,8 @@ pub struct Disk {
     /// One change of scheduler at a time.
     pub(crate) switch: Mutex<(), DriverLevel>,
     pub(crate) pool: SpinLock<Pool, BlockPool>,
-    pub(crate) pool_wait: WaitQueue,
+    /// Who waits for a request: others, and those whose I/O somebody waits for.
+    pub(crate) pool_wait: [WaitQueue; 2],
     pub(crate) requests: u32,
     pub(crate) flushes: SpinLock<Flushes, BlockQueue>,
     pub(crate) wake: Once<Timer>,
@@ -233,7 +234,7 @@ impl Disk {
                 has_elevator: AtomicBool::new(false),
                 switch: Mutex::new(()),
                 pool: SpinLock::new(Pool { free, withheld: 0 }),
-                pool_wait: WaitQueue::new(&"blk_mq_get_tag"),
+                pool_wait: [const { WaitQueue::new(&"blk_mq_get_tag") }; 2],
                 requests,
                 flushes: SpinLock::new(Flushes::new()),
                 wake: Once::new(),

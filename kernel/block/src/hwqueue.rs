@@ -11,7 +11,7 @@
 //! Whoever adds a request calls [`Disk::run`]; when there is no tag, or the device has no room, the next
 //! completion on that queue does. So nobody polls and no request stays behind.
 
-use crate::disk::{Disk, Queued};
+use crate::disk::{Disk, Pool, Queued};
 use crate::request::{Request, Stage};
 use crate::stats::Group;
 use abi::Errno;
@@ -256,25 +256,38 @@ impl Disk {
 
     // ---- the pool ----
 
-    /// A free request; sleeps until there is one.
-    pub(crate) fn get_request(&self) -> Box<Request> {
+    /// A free request; sleeps until there is one. A quarter of them is kept for I/O that somebody waits for
+    /// (`sync`), so that a flood of writes leaves a reader something to ask with.
+    pub(crate) fn get_request(&self, sync: bool) -> Box<Request> {
         loop {
-            let free = || self.try_get_request();
-            if let Ok(request) = self.pool_wait.wait_exclusive(WaitMode::Uninterruptible, None, free) {
+            let free = || self.try_get_request(sync);
+            let queue = &self.pool_wait[usize::from(sync)];
+            if let Ok(request) = queue.wait_exclusive(WaitMode::Uninterruptible, None, free) {
                 return request;
             }
         }
     }
 
-    pub(crate) fn try_get_request(&self) -> Option<Box<Request>> {
+    /// Requests that must stay free.
+    fn kept(&self, pool: &Pool, sync: bool) -> usize {
+        pool.withheld as usize + if sync { 0 } else { (self.requests - pool.withheld) as usize / 4 }
+    }
+
+    pub(crate) fn try_get_request(&self, sync: bool) -> Option<Box<Request>> {
         let mut pool = self.pool.lock();
-        if pool.free.len() <= pool.withheld as usize { None } else { pool.free.pop() }
+        if pool.free.len() <= self.kept(&pool, sync) { None } else { pool.free.pop() }
     }
 
     pub(crate) fn put_request(&self, mut request: Box<Request>) {
         request.clear();
-        self.pool.lock().free.push(request);
-        self.pool_wait.wake_one();
+        let mut pool = self.pool.lock();
+        pool.free.push(request);
+        let for_all = pool.free.len() > self.kept(&pool, false);
+        drop(pool);
+        self.pool_wait[1].wake_one();
+        if for_all {
+            self.pool_wait[0].wake_one();
+        }
     }
 
     // ---- requests that take too long ----

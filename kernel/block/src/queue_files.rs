@@ -111,7 +111,7 @@ fn set_requests(disk: &Disk, text: &str) -> Result<()> {
     let mut pool = disk.pool.lock();
     pool.withheld = disk.requests.checked_sub(wanted).ok_or(Errno::EINVAL)?;
     drop(pool);
-    disk.pool_wait.wake_all();
+    disk.pool_wait.iter().for_each(|queue| queue.wake_all());
     Ok(())
 }
 

@@ -167,14 +167,16 @@ fn queue(disk: &Arc<Disk>, mut bio: Box<Bio>, mut plug: Option<&mut Plug>) {
             }
         }
     }
-    let mut request = match disk.try_get_request() {
+    let sync =
+        bio.op == Op::Read || bio.flags.intersects(BioFlags::SYNC | BioFlags::FUA | BioFlags::PREFLUSH);
+    let mut request = match disk.try_get_request(sync) {
         Some(request) => request,
         None => {
             // What this submitter holds back may be what everybody waits for.
             if let Some(plug) = plug.as_deref_mut() {
                 plug.finish();
             }
-            disk.get_request()
+            disk.get_request(sync)
         }
     };
     let now_ns = arch::timer::now_ns();

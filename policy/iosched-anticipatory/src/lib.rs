@@ -130,8 +130,9 @@ impl Anticipatory {
             return None;
         }
         let hopeless = !record.is_quick(self.antic_ns.min(THINK_MAX_NS));
-        // A write batch that is due is not held up, nor a request whose time has come.
-        let late = self.expired(0, now_ns).is_some() || self.expired(1, now_ns).is_some();
+        // A write batch that is due is not held up, nor a read whose time has come.
+        let writes_due = now_ns >= self.batch_end_ns && !self.queues[1].is_empty();
+        let late = self.expired(0, now_ns).is_some() || writes_due;
         if now_ns >= until_ns || hopeless || late {
             self.last_read = None;
             self.waiting_for = None;

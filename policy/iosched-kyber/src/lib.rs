@@ -3,14 +3,13 @@
 //! **Problem.** A fast device with a deep queue needs no sorting, but a flood of writes fills that queue, and
 //! a read then waits behind all of it inside the device, where no scheduler reaches.
 //!
-//! **Idea.** Requests are of three kinds: reads, synchronous writes, and the rest, discards among them.
-//! Each has a number of tokens (256, 128, 64): so many may be under way. The device is
-//! given batches of one kind in turn (16, 8, 8), first come, first served. Every 100 ms the latencies of reads
-//! and synchronous writes are compared with their targets (2 ms, 10 ms) in a histogram of quarters of the
-//! target: when a tenth of either misses its target, the number of tokens of every kind is scaled by how its
-//! own 99th percentile stands, so that kinds that do well give way to those that do not.
+//! **Idea.** Requests are of three kinds: reads, synchronous writes, and the rest. Each has a number of tokens
+//! (256, 128, 64): so many may be under way. The device is given batches of one kind in turn (16, 8, 8), first
+//! come, first served. Every 100 ms the latencies of reads and synchronous writes are compared with their
+//! targets (2 ms, 10 ms) in a histogram of quarters of the target. A kind whose 90th percentile misses its
+//! target makes the others give up tokens, a quarter of them or half; when all is well they come back.
 //!
-//! Source: Linux's block/kyber-iosched.c (6.12).
+//! Source: Linux's block/kyber-iosched.c as of 4.12, where these kinds, depths and batches are from.
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -41,20 +40,56 @@ const BATCH: [u32; KINDS] = [16, 8, 8];
 /// Quarters of the target; the last bucket has all that is later.
 const BUCKETS: usize = 8;
 const GOOD: usize = 4;
-/// How often depths are looked at, and how many latencies that takes at least.
+/// How often depths are looked at; how many latencies that takes, or how long they are gathered at most.
 const PERIOD_NS: u64 = 100 * MS;
-const SAMPLES: u32 = 20;
+const SAMPLES: u32 = 500;
+const GATHER_NS: u64 = 1_000 * MS;
 
 #[derive(Default)]
 struct Kind {
     list: List,
     under_way: u32,
     depth: u32,
-    /// Of the time in the device, and of all of the time.
-    device: [u32; BUCKETS],
-    total: [u32; BUCKETS],
-    /// The last bucket of the 99th percentile.
-    p99: Option<usize>,
+    /// Latencies in the device, and when the first of them was noted.
+    latencies: [u32; BUCKETS],
+    since_ns: u64,
+    /// What they said last.
+    status: Status,
+}
+
+/// How a kind stands to its target.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+enum Status {
+    /// Within half of it.
+    Great,
+    #[default]
+    Good,
+    Bad,
+    /// Nearly twice it.
+    Awful,
+}
+
+impl Status {
+    fn of_bucket(bucket: usize) -> Status {
+        match bucket {
+            0 | 1 => Status::Great,
+            2 | 3 => Status::Good,
+            4..=6 => Status::Bad,
+            _ => Status::Awful,
+        }
+    }
+
+    /// What a number of tokens becomes when the other kinds stand so.
+    fn scale(self, depth: u32, most: u32) -> u32 {
+        let quarter = (depth / 4).max(1);
+        let scaled = match self {
+            Status::Great => depth + quarter,
+            Status::Good => depth + 1,
+            Status::Bad => depth.saturating_sub(quarter),
+            Status::Awful => depth / 2,
+        };
+        scaled.clamp(1, most)
+    }
 }
 
 /// The scheduler.
@@ -77,20 +112,17 @@ fn kind_of(request: &Request) -> usize {
     }
 }
 
-/// The bucket below which `percent` of the samples lie; `None` with too few.
-fn percentile(buckets: &[u32; BUCKETS], percent: u32) -> Option<usize> {
+/// The bucket below which nine of ten samples lie.
+fn percentile_90(buckets: &[u32; BUCKETS]) -> usize {
     let sum: u32 = buckets.iter().sum();
-    if sum < SAMPLES {
-        return None;
-    }
-    let mut left = u64::from(sum) * u64::from(percent) / 100;
+    let mut left = u64::from(sum) * 9 / 10;
     for (bucket, count) in buckets.iter().enumerate() {
         match left.checked_sub((*count).into()) {
             Some(rest) if rest > 0 => left = rest,
-            _ => return Some(bucket),
+            _ => return bucket,
         }
     }
-    Some(BUCKETS - 1)
+    BUCKETS - 1
 }
 
 impl Kyber {
@@ -121,23 +153,21 @@ impl Kyber {
         kind.list.first().filter(|_| kind.under_way < kind.depth)
     }
 
-    /// Scales the depths by what the last period showed.
-    fn adapt(&mut self) {
-        let misses = |kind: &Kind| percentile(&kind.device, 90).is_some_and(|bucket| bucket >= GOOD);
-        let bad = self.kinds.iter().take(2).any(misses);
-        for (kind, most) in self.kinds.iter_mut().zip(DEPTH) {
-            let now = percentile(&kind.total, 99);
-            let bucket = if bad { now.or(kind.p99.take()) } else { now };
-            if !bad {
-                kind.p99 = now.or(kind.p99);
+    /// Scales the depths by what the latencies show.
+    fn adapt(&mut self, now_ns: u64) {
+        for kind in &mut self.kinds[..2] {
+            let samples: u32 = kind.latencies.iter().sum();
+            let enough = samples >= SAMPLES || now_ns.saturating_sub(kind.since_ns) >= GATHER_NS;
+            if samples == 0 {
+                kind.status = Status::Great;
+            } else if enough {
+                kind.status = Status::of_bucket(percentile_90(&kind.latencies));
+                kind.latencies = [0; BUCKETS];
             }
-            if let Some(bucket) = bucket
-                && (bad || bucket >= GOOD)
-            {
-                kind.depth = (kind.depth * (bucket as u32 + 1) / GOOD as u32).clamp(1, most);
-            }
-            kind.device = [0; BUCKETS];
-            kind.total = [0; BUCKETS];
+        }
+        let [reads, writes] = [self.kinds[0].status, self.kinds[1].status];
+        for (number, others) in [(0, writes), (1, reads), (2, reads.max(writes))] {
+            self.kinds[number].depth = others.scale(self.kinds[number].depth, DEPTH[number]);
         }
     }
 }
@@ -166,24 +196,23 @@ impl Scheduler for Kyber {
         Next::Start(id)
     }
 
-    fn completed(&mut self, id: Id, request: &Request, started_ns: u64, now_ns: u64) {
+    fn completed(&mut self, _id: Id, request: &Request, started_ns: u64, now_ns: u64) {
         let number = kind_of(request);
-        let came_ns = self.nodes.get(id).expires_ns;
         let target_ns = self.targets_ns[number.min(1)];
         let kind = &mut self.kinds[number];
         // A request that another scheduler started is none of those counted.
         kind.under_way = kind.under_way.saturating_sub(1);
         if number < 2 {
-            let bucket = |from_ns: u64| {
-                let quarter = (target_ns / GOOD as u64).max(1);
-                (now_ns.saturating_sub(from_ns) / quarter).min(BUCKETS as u64 - 1) as usize
-            };
-            kind.device[bucket(started_ns)] += 1;
-            kind.total[bucket(came_ns)] += 1;
+            if kind.latencies == [0; BUCKETS] {
+                kind.since_ns = now_ns;
+            }
+            let quarter = (target_ns / GOOD as u64).max(1);
+            let bucket = now_ns.saturating_sub(started_ns) / quarter;
+            kind.latencies[bucket.min(BUCKETS as u64 - 1) as usize] += 1;
         }
         if now_ns >= self.period_end_ns {
-            self.adapt();
-            self.period_end_ns = now_ns + PERIOD_NS;
+            self.adapt(now_ns);
+            self.period_end_ns = now_ns.saturating_add(PERIOD_NS);
         }
     }
 

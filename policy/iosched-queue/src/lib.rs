@@ -197,6 +197,11 @@ impl<T> Elevator<T> {
         Order::Start(id, payload)
     }
 
+    /// What a request that waits or is under way looks like now, with what was joined to it.
+    pub fn request(&self, id: Id) -> Request {
+        self.entries.get(id.index()).map_or(NO_REQUEST, |entry| entry.request)
+    }
+
     /// A request that was started is done, and its id free.
     pub fn completed(&mut self, id: Id, now_ns: u64) {
         let Some(entry) = self.entries.get_mut(id.index()) else { return };

@@ -14,6 +14,7 @@
 
 pub mod cache;
 pub mod engine;
+pub mod io;
 mod options;
 mod report;
 mod rng;
@@ -34,6 +35,8 @@ Usage: sim sched [options]     how a scheduling policy treats a described worklo
        sim sched --help        the options and the workload language, with examples
        sim cache [options]     hit ratios of page-replacement policies on a recorded trace
        sim cache --help        the options, with examples
+       sim io [options]        what I/O schedulers make of programs on a modelled disk
+       sim io --help           the same for these
 ";
 
 /// Runs `sim` with its arguments (without the program's name); answers the exit status: 0, or 2 for a
@@ -42,6 +45,13 @@ pub fn main(args: &[String]) -> i32 {
     match args.split_first() {
         Some((command, rest)) if command == "sched" => sched(rest),
         Some((command, rest)) if command == "cache" => cache::main(rest),
+        Some((command, rest)) if command == "io" => match io::main(rest) {
+            Ok(text) => {
+                print!("{text}");
+                0
+            }
+            Err(problem) => complain(&problem),
+        },
         Some((flag, _)) if flag == "--help" || flag == "-h" => {
             print!("{HELP}");
             0

@@ -129,3 +129,19 @@ pub mod uaccess {
         Err(Fault)
     }
 }
+
+/// Device registers, which the fake machine has none of.
+pub mod io {
+    use crate::VirtAddr;
+
+    #[derive(Clone, Copy, Debug)]
+    pub struct IoRegion;
+
+    impl IoRegion {
+        /// # Safety
+        /// 1. None: there is nothing behind it.
+        pub const unsafe fn mmio(_base: VirtAddr, _len: usize) -> IoRegion {
+            IoRegion
+        }
+    }
+}
