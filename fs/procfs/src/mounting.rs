@@ -90,7 +90,7 @@ impl SuperOps for Super {
         self
     }
 
-    fn remount(&self, _sb: &SuperBlock, data: &[u8]) -> Result<()> {
+    fn remount(&self, _sb: &SuperBlock, _flags: u64, data: &[u8]) -> Result<()> {
         self.0.parse(data)
     }
 

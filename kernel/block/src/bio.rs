@@ -168,6 +168,11 @@ impl Bio {
         Ok(())
     }
 
+    /// Who gets it back.
+    pub fn set_end(&mut self, end: Arc<dyn EndBio>) {
+        self.end = Some(end);
+    }
+
     /// Number of sectors.
     pub fn sectors(&self) -> u32 {
         self.sectors

@@ -233,7 +233,7 @@ impl BlockDevice {
 
     /// Takes the bytes `start..end` out of the page cache: their contents are about to change below it. Pages that
     /// lie in the range only in part are written, kept, and zeroed there, which is what they become.
-    pub(crate) fn drop_cached(self: &Arc<Self>, start: u64, end: u64) -> Result<()> {
+    pub fn drop_cached(self: &Arc<Self>, start: u64, end: u64) -> Result<()> {
         let Some(mapping) = self.mapping_if_used() else { return Ok(()) };
         mapping.flush_range(start, end)?;
         mapping.punch_hole(start, end);

@@ -45,6 +45,7 @@ fn bring_up(info: &'static BootInfo, line: &CommandLine) -> Result<()> {
     devpts::init()?;
     sysfs::init()?;
     procfs::init(info.cmdline)?;
+    ext4::init()?;
     register_files();
     schedfs::init();
     kcore::park::init();

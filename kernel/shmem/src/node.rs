@@ -116,7 +116,7 @@ impl SuperOps for Shmem {
         Ok(())
     }
 
-    fn remount(&self, _sb: &SuperBlock, data: &[u8]) -> Result<()> {
+    fn remount(&self, _sb: &SuperBlock, _flags: u64, data: &[u8]) -> Result<()> {
         let (pages, inodes) = (self.remount)(data)?;
         self.space.set_limits(pages, inodes)
     }

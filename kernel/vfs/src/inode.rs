@@ -95,6 +95,10 @@ pub enum Link {
 pub trait InodeOps: Send + Sync + 'static {
     fn as_any(&self) -> &dyn Any;
 
+    /// Nobody has the inode any more: it is about to go. `last`: the times as they are in memory. May be called
+    /// wherever a reference may be dropped: does not sleep.
+    fn released(&self, last: &LastTimes) {}
+
     /// Finds a name; `None`: there is none.
     fn lookup(&self, dir: &InodeRef, name: &[u8]) -> Result<Option<InodeRef>> {
         Err(Errno::ENOTDIR)
@@ -200,6 +204,14 @@ pub trait InodeOps: Send + Sync + 'static {
     }
 }
 
+/// The times of an inode that goes, for a file system that keeps them elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub struct LastTimes {
+    pub atime: TimeNs,
+    pub mtime: TimeNs,
+    pub ctime: TimeNs,
+}
+
 /// One renameat2(2), all checks done, both directories locked.
 pub struct Rename<'a> {
     pub old_dir: &'a InodeRef,
@@ -282,7 +294,7 @@ pub fn now_ns() -> TimeNs {
 }
 
 /// A file of any kind. See the module for what is locked how.
-pub struct Inode<T: ?Sized = dyn InodeOps> {
+pub struct Inode<T: InodeOps + ?Sized = dyn InodeOps> {
     pub ino: u64,
     pub sb: Arc<SuperBlock>,
     pub rdev: DevId,
@@ -312,7 +324,7 @@ pub struct Inode<T: ?Sized = dyn InodeOps> {
 /// Set in `writers` when the rest counts executions.
 const DENY_WRITE: u32 = 1 << 31;
 
-impl<T: ?Sized> Inode<T> {
+impl<T: InodeOps + ?Sized> Inode<T> {
     #[inline]
     pub fn mode(&self) -> u32 {
         self.mode.load(Relaxed)
@@ -470,6 +482,13 @@ impl<T: ?Sized> Inode<T> {
     pub fn allow_write(&self) {
         let lower = |count: u32| Some(if count == DENY_WRITE | 1 { 0 } else { count - 1 });
         let _ = self.writers.fetch_update(Relaxed, Relaxed, lower);
+    }
+}
+
+impl<T: InodeOps + ?Sized> Drop for Inode<T> {
+    fn drop(&mut self) {
+        let last = LastTimes { atime: self.atime(), mtime: self.mtime(), ctime: self.ctime() };
+        self.ops.released(&last);
     }
 }
 

@@ -66,7 +66,9 @@ pub use dir::{DirSink, emit_dots};
 pub use fdtable::{FileTable, Lookup, MAX_FDS, Reserved};
 pub use file::{File, FileMode, FileOps, FileTraits, OpsRef, Owner};
 pub use fs_context::{Caller, FsContext};
-pub use inode::{FileType, Inode, InodeFlags, InodeOps, InodeRef, Link, NewInode, Rename, TimeNs, now_ns};
+pub use inode::{
+    FileType, Inode, InodeFlags, InodeOps, InodeRef, LastTimes, Link, NewInode, Rename, TimeNs, now_ns,
+};
 pub use iobuf::{IoBuf, Segment};
 pub use mount::{Mount, MountFlags};
 pub use open::OpenHow;

@@ -375,7 +375,7 @@ fn remount(target: &Path, flags: u64, data: &[u8]) -> Result<()> {
     if flags & MS_RDONLY != 0 && mount.writers.load(Relaxed) > 0 {
         return Err(Errno::EBUSY);
     }
-    sb.ops.remount(sb, data)?;
+    sb.ops.remount(sb, flags, data)?;
     sb.set_read_only(flags & MS_RDONLY != 0);
     set_mount_flags(mount, flags)
 }

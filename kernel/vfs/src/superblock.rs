@@ -23,8 +23,9 @@ pub trait SuperOps: Send + Sync + 'static {
         Ok(())
     }
 
-    /// New options of mount(MS_REMOUNT); `data` as for [`FsType::mount`].
-    fn remount(&self, _sb: &SuperBlock, _data: &[u8]) -> Result<()> {
+    /// New options of mount(MS_REMOUNT); `flags` and `data` as for [`FsType::mount`]. Whether it is read-only
+    /// then, `sb` is told afterwards.
+    fn remount(&self, _sb: &SuperBlock, _flags: u64, _data: &[u8]) -> Result<()> {
         Ok(())
     }
 
@@ -81,14 +82,20 @@ pub struct NewSuper {
 impl NewSuper {
     /// Makes the superblock with an anonymous device number (major 0).
     pub fn build(self) -> Arc<SuperBlock> {
+        self.build_on(next_anonymous_device(), arch::PAGE_SIZE as u32, i64::MAX as u64)
+    }
+
+    /// Makes the superblock of a file system on a block device, with its block size and the longest that a file
+    /// may be.
+    pub fn build_on(self, dev: DevId, block_size: u32, max_bytes: u64) -> Arc<SuperBlock> {
         Arc::new(SuperBlock {
             fs_name: self.fs_name,
             source: self.source,
-            dev: next_anonymous_device(),
+            dev,
             magic: self.magic,
-            block_size: arch::PAGE_SIZE as u32,
+            block_size,
             name_max: abi::fs::NAME_MAX as u32,
-            max_bytes: i64::MAX as u64,
+            max_bytes,
             ops: self.ops,
             read_only: AtomicBool::new(self.read_only),
             rename: task::Mutex::new(()),

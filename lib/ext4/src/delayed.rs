@@ -11,6 +11,11 @@ impl Delayed {
         Delayed(Vec::new())
     }
 
+    /// How many blocks.
+    pub fn total(&self) -> u64 {
+        self.0.iter().map(|run| u64::from(run.1 - run.0)).sum()
+    }
+
     /// The length of the run of blocks from `from` on that are all in, or all out; and which.
     pub fn run(&self, from: u32, to: u32) -> (u32, bool) {
         let first = self.0.partition_point(|run| run.1 <= from);

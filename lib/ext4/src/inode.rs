@@ -353,6 +353,8 @@ pub(crate) struct NodeState {
     pub inode: Inode,
     /// Blocks written to memory that have no place yet.
     pub delayed: Delayed,
+    /// The inode was given back; write-back that comes late finds nothing to do.
+    pub deleted: bool,
 }
 
 impl<E: Env> Node<E> {
@@ -364,7 +366,7 @@ impl<E: Env> Node<E> {
             tid: AtomicU32::new(0),
             next_orphan: AtomicU32::new(0),
             is_orphan: AtomicBool::new(false),
-            state: E::NodeLock::new(NodeState { inode, delayed: Delayed::new() }),
+            state: E::NodeLock::new(NodeState { inode, delayed: Delayed::new(), deleted: false }),
         })
     }
 
@@ -384,6 +386,13 @@ impl<E: Env> Node<E> {
 
     pub fn stat(&self, fs: &Fs<E>) -> Stat {
         self.state.lock().inode.stat(fs.geo.block_size)
+    }
+
+    /// 512-byte units, those included that wait in memory for a place.
+    pub fn blocks_512(&self, fs: &Fs<E>) -> u64 {
+        let state = self.state.lock();
+        let waiting = state.delayed.total() * (fs.geo.block_size as u64 / 512);
+        state.inode.blocks_512(fs.geo.block_size) + waiting
     }
 
     /// The last transaction that changed the inode; 0: none since it was read.

@@ -136,19 +136,20 @@ impl<E: Env> Fs<E> {
 
     /// Writes `len` blocks of data from `lblk` on: `io` is given the pieces, each with its place, writes them and
     /// returns when the device has taken them. The file's length on the medium grows as far as data is written and
-    /// programs have seen it grow. The caller keeps others from writing back the same blocks and from truncating
-    /// below them. Errors of `io` are passed on; nothing becomes part of the file then.
+    /// the file goes, which `size` is asked for at the end. The caller keeps others from writing back the same
+    /// blocks and from truncating below them. Errors of `io` are passed on; nothing becomes part of the file then.
     pub fn write_back(
         &self,
         node: &Node<E>,
         lblk: u32,
         len: u32,
+        size: &dyn Fn() -> u64,
         io: &mut dyn FnMut(&[Piece]) -> Result<()>,
     ) -> Result<()> {
         let end = lblk.checked_add(len).ok_or(Errno::EFBIG)?;
         let (mut at, mut tries) = (lblk, 0);
         while at < end {
-            match self.write_some(node, at, end, io) {
+            match self.write_some(node, (at, end), size, io) {
                 Ok(next) => at = next,
                 // Freed blocks may be waiting for their commit.
                 Err(Errno::ENOSPC) if tries < RETRIES => {
@@ -165,17 +166,20 @@ impl<E: Env> Fs<E> {
     fn write_some(
         &self,
         node: &Node<E>,
-        from: u32,
-        end: u32,
+        (from, end): (u32, u32),
+        size: &dyn Fn() -> u64,
         io: &mut dyn FnMut(&[Piece]) -> Result<()>,
     ) -> Result<u32> {
-        if let Some((pieces, next)) = self.placed(node, from, end)? {
+        if let Some((pieces, next)) = self.placed(node, from, end, size())? {
             io(&pieces)?;
             return Ok(next);
         }
         let handle = self.begin(PIECES * PLACE_CREDITS)?;
         let mut pieces = Vec::new();
         let mut state = node.state.lock();
+        if state.deleted {
+            return Ok(end);
+        }
         let mut at = from;
         let mut failure = None;
         while at < end && pieces.len() < PIECES {
@@ -197,8 +201,11 @@ impl<E: Env> Fs<E> {
         }
         let written = io(&pieces);
         let mut state = node.state.lock();
+        if state.deleted {
+            return Ok(end);
+        }
         let finished = match written {
-            Ok(()) => self.finish(&handle, &mut state, &pieces, node.size()),
+            Ok(()) => self.finish(&handle, &mut state, &pieces, size()),
             Err(error) => self.undo(&handle, &mut state, &pieces).and(Err(error)),
         };
         self.store(&handle, node, &mut state)?;
@@ -206,10 +213,10 @@ impl<E: Env> Fs<E> {
     }
 
     /// The pieces from `from` on when all have a place and the file need not become longer: no handle then.
-    fn placed(&self, node: &Node<E>, from: u32, end: u32) -> Result<Option<(Vec<Piece>, u32)>> {
+    fn placed(&self, node: &Node<E>, from: u32, end: u32, size: u64) -> Result<Option<(Vec<Piece>, u32)>> {
         let state = node.state.lock();
         let written_end = u64::from(end) << self.geo.block_bits;
-        if state.inode.size() < node.size().min(written_end) {
+        if !state.deleted && state.inode.size() < size.min(written_end) {
             return Ok(None);
         }
         let mut pieces = Vec::new();

@@ -80,7 +80,7 @@ impl<E: Env> Fs<E> {
     pub fn punch_hole(&self, node: &Arc<Node<E>>, from: u64, to: u64) -> Result<()> {
         let first = self.block_after(from);
         let last = u32::try_from(to >> self.geo.block_bits).unwrap_or(u32::MAX);
-        self.cover(node, to.min(node.size()))?;
+        self.cover_size(node, to.min(node.size()))?;
         if first >= last {
             return Ok(());
         }
@@ -88,8 +88,9 @@ impl<E: Env> Fs<E> {
         self.remove_all(node, first, last)
     }
 
-    /// Makes the length on the medium at least `size`: no write-back will do that where data became a hole.
-    fn cover(&self, node: &Node<E>, size: u64) -> Result<()> {
+    /// Makes the length on the medium at least `size`: where data became a hole, or was in its place before the file
+    /// grew over it, no write-back does that.
+    pub fn cover_size(&self, node: &Node<E>, size: u64) -> Result<()> {
         if node.state.lock().inode.size() >= size {
             return Ok(());
         }
@@ -193,6 +194,7 @@ impl<E: Env> Fs<E> {
     /// among the orphans until all is done.
     pub fn evict(&self, node: &Arc<Node<E>>) -> Result<()> {
         let mut state = node.state.lock();
+        state.deleted = true;
         self.unreserve(&mut state, 0, u32::MAX);
         let has_blocks = !state.inode.is_fast_symlink(self.geo.block_size)
             && (state.inode.is_regular() || state.inode.is_dir() || state.inode.is_symlink());

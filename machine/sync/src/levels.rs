@@ -57,8 +57,14 @@ levels! {
     PipeBuffer 32;
     /// The areas of an address space (Linux's mmap_lock).
     AddressSpace 40;
+    /// The thread of a mounted ext4, while it works.
+    Ext4Worker 42;
     /// A page-cache folio being filled or written.
     FolioIo 44;
+    /// One ext4 inode: its map of blocks and attributes. Held while metadata is read.
+    Ext4Node 45;
+    /// ext4's log and its list of orphans. Held while they are written.
+    Ext4Log 46;
     /// A driver's own sleeping lock.
     Driver 48;
     /// A subsystem's settings that files show and change: the scheduling policy and its knobs.
@@ -91,6 +97,10 @@ levels! {
     DentryHash 140;
     /// An inode's metadata.
     Inode 144;
+    /// ext4's short locks: block groups, the running transaction, the cache of metadata.
+    Ext4 145;
+    /// The bytes of one ext4 metadata block.
+    Ext4Block 146;
     /// A mapping's tree of folios (Linux's i_pages lock).
     PageCache 148;
     /// A CPU's pages on their way to the replacement policy.

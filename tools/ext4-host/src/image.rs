@@ -114,6 +114,13 @@ impl Image {
     }
 }
 
+impl Image {
+    /// Runs the commands of a file in debugfs, writing.
+    pub fn run_script(&self, script: &Path) {
+        run("debugfs", &["-w", "-f", &script.to_string_lossy(), &self.path.to_string_lossy()]);
+    }
+}
+
 impl Drop for Image {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);

@@ -197,7 +197,7 @@ impl Mount {
         let all: Vec<(u32, Vec<u8>)> = pages.into_iter().collect();
         for run in all.chunk_by(|a, b| a.0 + 1 == b.0) {
             let first = run[0].0;
-            self.fs.write_back(node, first, run.len() as u32, &mut |pieces| {
+            self.fs.write_back(node, first, run.len() as u32, &|| node.size(), &mut |pieces| {
                 for piece in pieces {
                     for block in 0..piece.len {
                         let page = &run[(piece.lblk + block - first) as usize].1;

@@ -25,6 +25,7 @@ use crate::{BAD_CSUM, DAMAGED};
 use abi::Errno;
 use abi::errno::Result;
 use hash::Hasher;
+pub use list::{END, FIRST, Listed};
 
 /// Blocks that adding a name may change: the leaf, two nodes of the index, two new blocks, their bitmaps,
 /// descriptors and extents, and the inode.

@@ -1,0 +1,180 @@
+//! Open files and directories.
+
+use crate::inode::{ExtNode, ext};
+use abi::fcntl::{FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE};
+use abi::{Errno, errno::Result};
+use alloc::sync::Arc;
+use core::any::Any;
+use ext4_core::dir::block::mode_of_kind;
+use ext4_core::{Place, dir};
+use vfs::{DirSink, File, FileOps, FileTraits, IoBuf, cached, emit_dots};
+use vm::{ErrSeen, MapSource, Mapping};
+
+const SEEK_DATA: u32 = 3;
+const SEEK_HOLE: u32 = 4;
+
+/// A regular file, opened: which write errors it knows of.
+pub(crate) struct RegularFile {
+    mapping: Arc<Mapping>,
+    seen: ErrSeen,
+}
+
+impl RegularFile {
+    pub fn new(mapping: &Arc<Mapping>) -> RegularFile {
+        RegularFile { mapping: mapping.clone(), seen: mapping.errors().sample() }
+    }
+
+    /// The next byte at or after `pos` that is (not) in a hole.
+    fn seek_extent(&self, node: &ExtNode, pos: u64, data: bool) -> Result<u64> {
+        let size = self.mapping.size();
+        if pos >= size {
+            return Err(Errno::ENXIO);
+        }
+        let bits = node.instance.fs.geo.block_bits;
+        let end = u32::try_from(size.div_ceil(1 << bits)).unwrap_or(u32::MAX);
+        let mut at = (pos >> bits) as u32;
+        while at < end {
+            let (run, waiting) = node.instance.fs.map_delayed(&node.node, at, end - at)?;
+            let is_data = waiting || matches!(run.place, Place::At(_));
+            if is_data == data {
+                return Ok(pos.max(u64::from(at) << bits).min(size));
+            }
+            at += run.len;
+        }
+        if data { Err(Errno::ENXIO) } else { Ok(size) }
+    }
+}
+
+impl FileOps for RegularFile {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn traits(&self) -> FileTraits {
+        FileTraits::REGULAR
+    }
+
+    fn read(&self, file: &File, pos: &mut u64, buf: &mut IoBuf) -> Result<usize> {
+        cached::read(file, &self.mapping, pos, buf)
+    }
+
+    fn write(&self, file: &File, pos: &mut u64, buf: &mut IoBuf) -> Result<usize> {
+        cached::write(file, &self.mapping, pos, buf)
+    }
+
+    fn seek(&self, file: &File, pos: &mut u64, offset: i64, whence: u32) -> Result<u64> {
+        if whence != SEEK_DATA && whence != SEEK_HOLE {
+            return vfs::generic_seek(file, pos, offset, whence);
+        }
+        let from = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
+        let found = self.seek_extent(ext(file.inode())?, from, whence == SEEK_DATA)?;
+        *pos = found;
+        Ok(found)
+    }
+
+    fn map_source(&self, _file: &File) -> Result<MapSource> {
+        Ok(MapSource::Cache(self.mapping.clone()))
+    }
+
+    fn mapping(&self, _file: &File) -> Option<Arc<Mapping>> {
+        Some(self.mapping.clone())
+    }
+
+    fn fsync(&self, file: &File, start: u64, end: u64, data_only: bool) -> Result<()> {
+        let node = ext(file.inode())?;
+        let (written, size) = (self.mapping.sync(start, end.saturating_add(1)), self.mapping.size());
+        let known = self.mapping.errors().check(&self.seen);
+        written.and(known)?;
+        if !data_only {
+            node.write_inode(&**file.inode())?;
+        } else {
+            node.instance.fs.cover_size(&node.node, size)?;
+        }
+        let fs = &node.instance.fs;
+        let tid = node.node.tid();
+        match fs.is_committed(tid) {
+            true => node.instance.device().flush(),
+            false => fs.commit(tid),
+        }
+    }
+
+    fn fallocate(&self, file: &File, mode: u32, offset: u64, len: u64) -> Result<()> {
+        if mode & !(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE) != 0 {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let inode = file.inode();
+        let node = ext(inode)?;
+        let fs = &node.instance.fs;
+        let end =
+            offset.checked_add(len).filter(|end| *end <= fs.max_bytes(&node.node)).ok_or(Errno::EFBIG)?;
+        let _contents = inode.contents.write();
+        if mode & FALLOC_FL_PUNCH_HOLE != 0 {
+            if mode & FALLOC_FL_KEEP_SIZE == 0 {
+                return Err(Errno::EOPNOTSUPP);
+            }
+            self.punch(node, offset, end)?;
+        } else {
+            let grow = mode & FALLOC_FL_KEEP_SIZE == 0;
+            node.node.set_size(self.mapping.size());
+            fs.allocate(&node.node, offset, end, grow, false)?;
+            if grow && end > self.mapping.size() {
+                self.mapping.truncate(end);
+                inode.set_size(end);
+            }
+        }
+        inode.touch_modified();
+        Ok(())
+    }
+}
+
+impl RegularFile {
+    /// Makes a range a hole. The contents lock is held.
+    fn punch(&self, node: &ExtNode, start: u64, end: u64) -> Result<()> {
+        const PAGE: u64 = crate::data::PAGE;
+        let end = end.min(self.mapping.size().next_multiple_of(PAGE));
+        if start >= end {
+            return Ok(());
+        }
+        // The parts of pages at both ends are zeroed in the cache, so they have to be there.
+        for edge in [start, end] {
+            if !edge.is_multiple_of(PAGE) && edge < self.mapping.size() {
+                self.mapping.fill(edge / PAGE)?;
+            }
+        }
+        self.mapping.punch_hole(start, end);
+        node.node.set_size(self.mapping.size());
+        // Whole pages only: parts of a page are zeroes in the cache, and go to their blocks from there.
+        let (first, last) = (start.next_multiple_of(PAGE), end / PAGE * PAGE);
+        if first < last { node.instance.fs.punch_hole(&node.node, first, last) } else { Ok(()) }
+    }
+}
+
+/// All directories.
+pub(crate) struct DirFile;
+
+impl FileOps for DirFile {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn iterate(&self, file: &File, pos: &mut u64, sink: &mut DirSink) -> Result<()> {
+        let node = ext(file.inode())?;
+        if !emit_dots(file, pos, sink) || *pos >= dir::END {
+            return Ok(());
+        }
+        let stopped = node.instance.fs.read_dir(&node.node, *pos, &mut |entry| {
+            sink.add(entry.name, u64::from(entry.ino), mode_of_kind(entry.kind), entry.next)
+        })?;
+        *pos = stopped;
+        Ok(())
+    }
+
+    fn fsync(&self, file: &File, _start: u64, _end: u64, _data_only: bool) -> Result<()> {
+        let node = ext(file.inode())?;
+        let fs = &node.instance.fs;
+        match fs.is_committed(node.node.tid()) {
+            true => node.instance.device().flush(),
+            false => fs.commit(node.node.tid()),
+        }
+    }
+}
