@@ -202,7 +202,7 @@ fn a_foreign_journal_is_replayed() {
         let script = std::env::temp_dir().join(format!("ext4-host-{}.txt", std::process::id()));
         let data = std::env::temp_dir().join(format!("ext4-host-{}.blk", std::process::id()));
         let size = if options.contains("4096") { 4096 } else { 1024 };
-        std::fs::write(&data, vec![0x77; size]).unwrap();
+        std::fs::write(&data, vec![0x77; 2 * size]).unwrap();
         // Block 5000 is free; a revoked write to 5001 must not be done.
         let text = format!(
             "journal_open\njournal_write -b 5000,5001 {0}\njournal_write -r 5001\njournal_close\n",
@@ -221,8 +221,8 @@ fn a_foreign_journal_is_replayed() {
         mount.unmount().unwrap();
         let after = device.bytes();
         let block = |bytes: &[u8], nr: usize| bytes[nr * size..][..size].to_vec();
-        assert_eq!(block(&after, 5000), vec![0x77; size]);
-        assert_eq!(block(&after, 5001), block(&before, 5001));
+        assert!(block(&after, 5000) == vec![0x77; size]);
+        assert!(block(&after, 5001) == block(&before, 5001));
         assert_eq!(Image::from_bytes(&after).fsck(), "");
         let _ = (std::fs::remove_file(script), std::fs::remove_file(data));
     }

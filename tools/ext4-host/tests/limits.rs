@@ -206,7 +206,8 @@ fn a_device_that_fails() {
         for n in 0..200 {
             let result = mount.create(&root, &format!("f{n}"), 0o100644).and_then(|node| {
                 mount.write(&node, 0, &[1; 5000])?;
-                mount.fsync(&node)
+                let data = mount.flush(&node);
+                mount.fs.commit_all().and(data)
             });
             match result {
                 Ok(()) => assert!(!failed, "it worked again after an error"),
