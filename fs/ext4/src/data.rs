@@ -213,7 +213,7 @@ impl MappingOps for DataOps {
     }
 
     fn device(&self) -> Option<Arc<BackingDevice>> {
-        Some(self.instance.backing.clone())
+        self.instance.device().backing()
     }
 
     fn pin(&self) -> Option<Arc<dyn Any + Send + Sync>> {

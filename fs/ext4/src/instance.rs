@@ -8,7 +8,6 @@ use abi::stat::{EXT4_SUPER_MAGIC, Statfs};
 use abi::{Errno, errno::Result};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
-use alloc::format;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -20,7 +19,6 @@ use ext4_core::{Change, Fs, Node};
 use sync::SpinLock;
 use sync::levels::Ext4;
 use vfs::{Dentry, FileType, Inode, InodeRef, NewSuper, SuperBlock, SuperOps};
-use vm::BackingDevice;
 
 pub(crate) type NodeRef = Arc<Node<KernelEnv>>;
 pub(crate) type ExtInode = Arc<Inode<ExtNode>>;
@@ -40,8 +38,6 @@ pub(crate) struct Instance {
     /// Inodes in use by number; entries of dead ones go when they are met.
     inodes: SpinLock<BTreeMap<u32, Weak<Inode<ExtNode>>>, Ext4>,
     left: SpinLock<BTreeMap<u32, Left>, Ext4>,
-    /// Whose flusher writes its files.
-    pub backing: Arc<BackingDevice>,
     pub worker: Arc<Worker>,
     sb: sync::Once<Weak<SuperBlock>>,
     /// The device is this mount's alone; given back with the instance.
@@ -79,14 +75,12 @@ pub(crate) fn mount(
     options.core.cache_blocks = (mem::stats().total_pages / 32).clamp(256, 16384);
     let fs = Fs::mount(KernelEnv::new(device.clone()), options.core)?;
     let dev = device.dev();
-    let backing = BackingDevice::new(&format!("{}:{}", dev.major, dev.minor))?;
     let worker = Worker::new();
     let instance = Arc::new(Instance {
         fs,
         options,
         inodes: SpinLock::new(BTreeMap::new()),
         left: SpinLock::new(BTreeMap::new()),
-        backing,
         worker: worker.clone(),
         sb: sync::Once::new(),
         _claim: claim,
@@ -239,7 +233,6 @@ impl Instance {
     fn finish(self: &Arc<Self>) {
         self.worker.stop();
         self.settle_all();
-        self.backing.stop();
         if self.fs.is_failed() {
             self.fs.store_failure();
         } else if let Err(error) = self.fs.unmount() {

@@ -124,9 +124,12 @@ pub fn take_tail(node: &mut [u8], cut: usize) -> alloc::vec::Vec<u8> {
 
 /// The root hands all its entries down and leads to `block` alone.
 pub fn take_all(node: &mut [u8], block: u32) -> alloc::vec::Vec<u8> {
+    // Limit and count share the first entry with its block.
+    let limit = limit(node) as u16;
     let all = take_tail(node, 0);
+    put16(node, ROOT_ENTRIES, limit);
+    put16(node, ROOT_ENTRIES + 2, 1);
     put32(node, ROOT_ENTRIES + 4, block);
-    set_count(node, 1);
     all
 }
 
