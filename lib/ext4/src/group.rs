@@ -223,11 +223,10 @@ impl<E: Env> Fs<E> {
     }
 
     /// A bitmap's checksum goes to the descriptor, then the descriptor to its block.
-    pub(crate) fn seal_bitmap(&self, group: u32, bitmap: &[u8], inodes: bool) {
-        let bits = if inodes { self.geo.inodes_per_group } else { self.geo.blocks_per_group };
-        let crc = crc32c(self.geo.csum_seed, bitmap.get(..bits as usize / 8).unwrap_or(bitmap));
-        let mut state = self.groups[group as usize].state.lock();
+    fn seal_bitmap(&self, group: u32, bitmap: &BlockRef<E>, inodes: bool) {
+        let crc = bitmap.with(|bytes| self.bitmap_csum(bytes, inodes));
         if self.geo.has_csum() {
+            let mut state = self.groups[group as usize].state.lock();
             let (lo, hi) = (crc as u16, (crc >> 16) as u16);
             let raw = &mut state.raw;
             match inodes {
@@ -250,13 +249,17 @@ impl<E: Env> Fs<E> {
         });
     }
 
-    fn bitmap_csum_good(&self, group: u32, bitmap: &[u8], inodes: bool) -> bool {
+    fn bitmap_csum(&self, bitmap: &[u8], inodes: bool) -> u32 {
+        let bits = if inodes { self.geo.inodes_per_group } else { self.geo.blocks_per_group };
+        crc32c(self.geo.csum_seed, bitmap.get(..bits as usize / 8).unwrap_or(bitmap))
+    }
+
+    /// Whether a bitmap has the checksum that its descriptor says.
+    fn bitmap_csum_good(&self, raw: &GroupRaw, bitmap: &[u8], inodes: bool) -> bool {
         if !self.geo.has_csum() {
             return true;
         }
-        let bits = if inodes { self.geo.inodes_per_group } else { self.geo.blocks_per_group };
-        let crc = crc32c(self.geo.csum_seed, bitmap.get(..bits as usize / 8).unwrap_or(bitmap));
-        let raw = self.groups[group as usize].state.lock().raw;
+        let crc = self.bitmap_csum(bitmap, inodes);
         let (lo, hi) = match inodes {
             true => (raw.inode_bitmap_csum_lo, raw.inode_bitmap_csum_hi),
             false => (raw.block_bitmap_csum_lo, raw.block_bitmap_csum_hi),
@@ -276,12 +279,15 @@ impl<E: Env> Fs<E> {
             }
         }
         let block = self.read(nr)?;
+        let state = self.groups[group as usize].state.lock();
+        let (raw, expected) = (state.raw, state.free_blocks());
+        drop(state);
         let checked = block.verify(Seal::BlockBitmap(group), |bytes| {
-            if !self.bitmap_csum_good(group, bytes, false) {
+            if !self.bitmap_csum_good(&raw, bytes, false) {
                 return Err(BAD_CSUM);
             }
             let free = bits::count_zeroes(bytes, self.group_len(group));
-            if free == self.groups[group as usize].state.lock().free_blocks() { Ok(()) } else { Err(DAMAGED) }
+            if free == expected { Ok(()) } else { Err(DAMAGED) }
         });
         checked.inspect_err(|_| self.fail("block bitmap", 0))?;
         Ok(block)
@@ -334,8 +340,9 @@ impl<E: Env> Fs<E> {
             }
         }
         let block = self.read(place.inode_bitmap)?;
+        let raw = place.state.lock().raw;
         let checked = block.verify(Seal::InodeBitmap(group), |bytes| {
-            if self.bitmap_csum_good(group, bytes, true) { Ok(()) } else { Err(BAD_CSUM) }
+            if self.bitmap_csum_good(&raw, bytes, true) { Ok(()) } else { Err(BAD_CSUM) }
         });
         checked.inspect_err(|_| self.fail("inode bitmap", 0))?;
         Ok(block)
@@ -392,7 +399,7 @@ impl<E: Env> Fs<E> {
             match block.seal() {
                 Seal::BlockBitmap(group) | Seal::InodeBitmap(group) => {
                     let inodes = matches!(block.seal(), Seal::InodeBitmap(_));
-                    block.with(|bytes| self.seal_bitmap(group, bytes, inodes));
+                    self.seal_bitmap(group, block, inodes);
                     groups.push(group);
                 }
                 Seal::Super => self.seal_super(),

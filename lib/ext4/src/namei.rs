@@ -421,7 +421,9 @@ impl<E: Env> Fs<E> {
     fn exchange(&self, request: &Rename<E>, target: &Arc<Node<E>>) -> Result<()> {
         let Rename { old_dir, new_dir, node, .. } = *request;
         let handle = self.begin(24)?;
-        let modes = (node.state.lock().inode.mode(), target.state.lock().inode.mode());
+        // One lock at a time: the first is released before the second is taken.
+        let mode = node.state.lock().inode.mode();
+        let modes = (mode, target.state.lock().inode.mode());
         let dirs = (modes.0 & S_IFMT == S_IFDIR, modes.1 & S_IFMT == S_IFDIR);
         // Both are looked for before either changes; entries of one length do not move.
         self.entry_of(&old_dir.state.lock(), request.old_name, node.ino)?;

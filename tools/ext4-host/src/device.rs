@@ -3,6 +3,7 @@
 use abi::Errno;
 use abi::errno::Result;
 use ext4_core::{Bytes, Env, Event, Lock, Write};
+use std::cell::RefCell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering};
@@ -127,48 +128,91 @@ impl HostEnv {
     }
 }
 
+thread_local! {
+    /// The ranks of the locks that this thread holds.
+    static HELD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Notes that a lock is taken; panics when that is out of the order that [`ext4_core::env`] gives.
+fn take(rank: u8) {
+    HELD.with_borrow_mut(|held| {
+        assert!(held.iter().all(|other| *other < rank), "a lock of rank {rank} under {held:?}");
+        held.push(rank);
+    });
+}
+
+fn give(rank: u8) {
+    HELD.with_borrow_mut(|held| {
+        let at = held.iter().rposition(|other| *other == rank).expect("it is held");
+        held.remove(at);
+    });
+}
+
+/// What may only be done without short locks: I/O and sleep.
+fn may_sleep() {
+    HELD.with_borrow(|held| assert!(held.iter().all(|rank| *rank < SHORT), "sleeping under {held:?}"));
+}
+
+const NODE: u8 = 1;
+const LOG: u8 = 2;
+const SHORT: u8 = 3;
+const BYTES: u8 = 4;
+
 /// A block in memory.
 pub struct HostBytes(Mutex<Vec<u8>>);
 
 impl Bytes for HostBytes {
     fn with<R>(&self, action: impl FnOnce(&[u8]) -> R) -> R {
-        action(&self.0.lock().unwrap())
+        take(BYTES);
+        let result = action(&self.0.lock().unwrap());
+        give(BYTES);
+        result
     }
 
     fn with_mut<R>(&self, action: impl FnOnce(&mut [u8]) -> R) -> R {
-        action(&mut self.0.lock().unwrap())
+        take(BYTES);
+        let result = action(&mut self.0.lock().unwrap());
+        give(BYTES);
+        result
     }
 }
 
-/// std's mutex as every kind of lock. Locking one twice in a thread deadlocks: the tests' time limit finds it.
-pub struct HostLock<T>(Mutex<T>);
+/// std's mutex as every kind of lock, with its place in the order.
+pub struct HostLock<T, const RANK: u8>(Mutex<T>);
 
-pub struct HostGuard<'a, T>(MutexGuard<'a, T>);
+pub struct HostGuard<'a, T, const RANK: u8>(MutexGuard<'a, T>);
 
-impl<T> Deref for HostGuard<'_, T> {
+impl<T, const RANK: u8> Drop for HostGuard<'_, T, RANK> {
+    fn drop(&mut self) {
+        give(RANK);
+    }
+}
+
+impl<T, const RANK: u8> Deref for HostGuard<'_, T, RANK> {
     type Target = T;
     fn deref(&self) -> &T {
         &self.0
     }
 }
 
-impl<T> DerefMut for HostGuard<'_, T> {
+impl<T, const RANK: u8> DerefMut for HostGuard<'_, T, RANK> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.0
     }
 }
 
-impl<T: Send> Lock<T> for HostLock<T> {
+impl<T: Send, const RANK: u8> Lock<T> for HostLock<T, RANK> {
     type Guard<'a>
-        = HostGuard<'a, T>
+        = HostGuard<'a, T, RANK>
     where
         T: 'a;
 
-    fn new(value: T) -> HostLock<T> {
+    fn new(value: T) -> HostLock<T, RANK> {
         HostLock(Mutex::new(value))
     }
 
-    fn lock(&self) -> HostGuard<'_, T> {
+    fn lock(&self) -> HostGuard<'_, T, RANK> {
+        take(RANK);
         HostGuard(self.0.lock().unwrap())
     }
 }
@@ -182,6 +226,7 @@ impl Event for HostEvent {
     }
 
     fn wait(&self, ready: &mut dyn FnMut() -> bool) {
+        may_sleep();
         loop {
             let before = *self.0.lock().unwrap();
             if ready() {
@@ -202,9 +247,9 @@ impl Event for HostEvent {
 
 impl Env for HostEnv {
     type Bytes = HostBytes;
-    type Lock<T: Send> = HostLock<T>;
-    type NodeLock<T: Send> = HostLock<T>;
-    type LogLock<T: Send> = HostLock<T>;
+    type Lock<T: Send> = HostLock<T, SHORT>;
+    type NodeLock<T: Send> = HostLock<T, NODE>;
+    type LogLock<T: Send> = HostLock<T, LOG>;
     type Event = HostEvent;
 
     fn set_block_size(&self, bytes: usize) -> Result<()> {
@@ -218,6 +263,7 @@ impl Env for HostEnv {
 
     fn read_block(&self, block: u64) -> Result<HostBytes> {
         let mut bytes = vec![0; self.block_size.load(Ordering::Relaxed)];
+        may_sleep();
         self.device.read(self.offset(block), &mut bytes)?;
         Ok(HostBytes(Mutex::new(bytes)))
     }
@@ -231,6 +277,7 @@ impl Env for HostEnv {
     }
 
     fn write_raw(&self, writes: &[Write]) -> Result<()> {
+        may_sleep();
         // Each block is a write of its own: a crash may keep one and lose the next.
         let size = self.block_size.load(Ordering::Relaxed);
         for write in writes {
