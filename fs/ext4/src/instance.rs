@@ -221,6 +221,10 @@ impl Instance {
             return if self.fs.is_failed() { Err(Errno::EROFS) } else { Ok(()) };
         }
         self.settle_all();
+        // By way of the flusher's list, so that it lets go of inodes that are clean afterwards: an unmount waits for that.
+        if let Some(backing) = self.device().backing() {
+            backing.sync(true);
+        }
         let mut result = Ok(());
         for inode in self.all_in_use() {
             result = result.and(inode.ops.write_all(&inode));
