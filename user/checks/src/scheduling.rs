@@ -2,6 +2,7 @@
 
 use crate::hogs::{self, Hog};
 use crate::{Check, Outcome, ensure, equal};
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 use rt::nr::*;
 use rt::{Errno, Result, mm, process, syscall, time};
@@ -264,20 +265,25 @@ fn affinity_moves() -> Outcome {
 /// Twenty tasks on one CPU all get something, within what is fair.
 fn all_run_on_one_cpu() -> Outcome {
     let cpu = hogs::first_cpu()?;
-    let mut crowd = alloc::vec::Vec::new();
+    let mut crowd = Vec::new();
     for _ in 0..20 {
         crowd.push(Hog::start(cpu, || Ok(()))?);
     }
-    loop {
-        time::sleep_ns(100_000_000);
-        let mut used = alloc::vec::Vec::new();
-        for hog in &crowd {
-            used.push(hog.cpu_ns()?);
-        }
-        if used.iter().sum::<u64>() > 4_000_000_000 {
-            let (least, most) = (used.iter().min().copied(), used.iter().max().copied());
-            ensure!(most < least.map(|ns| 2 * ns + 20_000_000), "least {least:?}, most {most:?}");
-            return Ok(());
-        }
+    let used = |since: &[u64]| -> Result<Vec<u64>> {
+        crowd.iter().zip(since).map(|(hog, since)| Ok(hog.cpu_ns()? - since)).collect()
+    };
+    // The first ones had the CPU to themselves while the others were made.
+    let mut start = used(&[0; 20])?;
+    while start.contains(&0) {
+        time::sleep_ns(10_000_000);
+        start = used(&[0; 20])?;
     }
+    let mut since = used(&start)?;
+    while since.iter().sum::<u64>() < 4_000_000_000 {
+        time::sleep_ns(100_000_000);
+        since = used(&start)?;
+    }
+    let (least, most) = (since.iter().min().copied(), since.iter().max().copied());
+    ensure!(most < least.map(|ns| 2 * ns), "least {least:?}, most {most:?}");
+    Ok(())
 }
