@@ -5,6 +5,7 @@ use arch::{Access, Hooks, KernelFault, PhysAddr, VirtAddr};
 pub static HOOKS: Hooks = Hooks {
     irq: irq::handle,
     timer,
+    ipi_reschedule,
     ipi_call: smp_call,
     irq_enter: irq::enter,
     irq_exit,
@@ -17,6 +18,11 @@ pub static HOOKS: Hooks = Hooks {
 fn timer() {
     irq::count(irq::Event::Timer);
     time::interrupt();
+}
+
+fn ipi_reschedule() {
+    irq::count(irq::Event::Reschedule);
+    arch::cpu::set_need_resched(true);
 }
 
 fn smp_call() {

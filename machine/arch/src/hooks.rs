@@ -22,7 +22,7 @@ pub struct Fault;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Ipi {
-    /// Look at `need_resched`: the receiver's `set_need_resched(true)` is done by the architecture.
+    /// Look at who should run (`hooks().ipi_reschedule`).
     Reschedule = 1,
     /// Run the queued cross-CPU function calls (`hooks().ipi_call`).
     Call = 2,
@@ -52,6 +52,8 @@ pub struct Hooks {
     pub irq: fn(line: u32),
     /// This CPU's clock event fired; hard-interrupt context, interrupts off.
     pub timer: fn(),
+    /// `Ipi::Reschedule` arrived: sets `need_resched`; hard-interrupt context, interrupts off.
+    pub ipi_reschedule: fn(),
     /// `Ipi::Call` arrived; hard-interrupt context, interrupts off.
     pub ipi_call: fn(),
     /// First and last thing of every interrupt. `irq_exit` runs with interrupts off after the hard-interrupt count

@@ -2,7 +2,7 @@
 
 use super::fdt::Tree;
 use super::{boot, cpu, mmu, platform, sbi};
-use crate::hooks::Ipi;
+use crate::hooks::{Hooks, Ipi};
 use crate::{CpuMask, MAX_CPUS, VirtAddr};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -77,7 +77,7 @@ pub fn send_ipi(cpus: CpuMask, ipi: Ipi) {
 }
 
 /// Handles what other CPUs asked of this one. Interrupts masked.
-pub(super) fn receive_ipi(call: fn()) {
+pub(super) fn receive_ipi(hooks: &Hooks) {
     // SAFETY: 1. clears this hart's pending software interrupt, before its reasons are read.
     unsafe { super::csr::clear!("sip", 1usize << super::csr::IRQ_SOFT) };
     let Some(local) = cpu::local_of(cpu::id()) else { return };
@@ -86,10 +86,10 @@ pub(super) fn receive_ipi(call: fn()) {
         super::power::halt();
     }
     if reasons & Ipi::Reschedule as u32 != 0 {
-        cpu::set_need_resched(true);
+        (hooks.ipi_reschedule)();
     }
     if reasons & Ipi::Call as u32 != 0 {
-        call();
+        (hooks.ipi_call)();
     }
 }
 

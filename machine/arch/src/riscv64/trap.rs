@@ -95,7 +95,7 @@ fn interrupt(number: usize, user: bool) {
             (hooks.timer)();
         }
         csr::IRQ_EXTERNAL => plic::dispatch(hooks.irq),
-        csr::IRQ_SOFT => smp::receive_ipi(hooks.ipi_call),
+        csr::IRQ_SOFT => smp::receive_ipi(hooks),
         _ => {}
     }
     (hooks.irq_exit)(user);

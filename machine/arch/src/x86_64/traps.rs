@@ -88,7 +88,7 @@ pub fn interrupt(vector: usize, user: bool) {
         }
         RESCHEDULE => {
             apic::end_of_interrupt();
-            super::cpu::set_need_resched(true);
+            (hooks.ipi_reschedule)();
         }
         CALL => {
             apic::end_of_interrupt();
