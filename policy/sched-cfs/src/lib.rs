@@ -53,8 +53,9 @@ fn make(config: QueueConfig) -> Result<Box<dyn SchedPolicy>, NoMemory> {
 const LONG_SLEEP_NS: u64 = 60_000_000_000;
 /// How many waiting tasks `movable` looks at (sysctl_sched_nr_migrate).
 const MOVABLE_SCAN: usize = 32;
-/// Knobs are times between 1 µs and 1 s, as MIN/MAX_SCHED_*_NS roughly are in Linux.
-const KNOB_RANGE_NS: core::ops::RangeInclusive<u64> = 1_000..=1_000_000_000;
+/// The ranges of the knobs, in ns (`min_sched_granularity_ns` and so on in kernel/sysctl.c).
+const GRANULARITY_RANGE: core::ops::RangeInclusive<u64> = 100_000..=1_000_000_000;
+const WAKEUP_RANGE: core::ops::RangeInclusive<u64> = 0..=1_000_000_000;
 const KNOBS: [&str; 3] = ["latency_ns", "min_granularity_ns", "wakeup_granularity_ns"];
 
 /// What this policy knows about one task.
@@ -503,8 +504,9 @@ impl SchedPolicy for Cfs {
     }
 
     fn set_tunable(&mut self, name: &str, value: u64) -> Result<(), TunableError> {
+        let range = if name == "wakeup_granularity_ns" { WAKEUP_RANGE } else { GRANULARITY_RANGE };
         let knob = self.knob(name).ok_or(TunableError::Unknown)?;
-        if !KNOB_RANGE_NS.contains(&value) {
+        if !range.contains(&value) {
             return Err(TunableError::OutOfRange);
         }
         *knob = value;

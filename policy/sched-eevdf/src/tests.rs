@@ -31,6 +31,16 @@ fn hogs_share_by_weight() {
     laws::hogs_share_by_weight(&INFO, 0.5);
 }
 
+/// The lag of a task stays within a slice either way (theorem 1 of the paper), so between two requests of `slice` it
+/// waits for what the others are due meanwhile, and twice the lag.
+#[test]
+fn nobody_waits_for_long() {
+    laws::nobody_waits_longer_than(&INFO, |weight, total, _| {
+        const SLICE_NS: u64 = 700_000;
+        2 * SLICE_NS * total / weight + 4 * MS
+    });
+}
+
 #[test]
 fn nice_0_against_nice_5() {
     let mut machine = Machine::new(&INFO, 1);

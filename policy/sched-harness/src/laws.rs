@@ -114,3 +114,35 @@ pub fn hogs_share_by_weight(policy: &PolicyInfo, tolerance: f64) {
     });
     outcome.unwrap();
 }
+
+/// Whatever the nice levels of hogs, and with tasks that come and go among them, none waits for the CPU longer
+/// than `bound_ns` says for a task of that weight in a queue of that total weight and that many tasks.
+///
+/// # Panics
+/// With the smallest mix found in which one waits longer.
+pub fn nobody_waits_longer_than(policy: &PolicyInfo, bound_ns: fn(weight: u64, total: u64, tasks: u64) -> u64) {
+    let mut runner = TestRunner::new(Config { cases: 60, failure_persistence: None, ..Config::default() });
+    let nices = prop::collection::vec(-10..11i8, 2..12);
+    let sleepers = prop::collection::vec((1..5 * MS, 1..50 * MS), 0..4);
+    let outcome = runner.run(&(nices, sleepers), |(nices, sleepers)| {
+        let mut machine = Machine::new(policy, 1);
+        nices.iter().for_each(|nice| _ = machine.hog(*nice));
+        for (run_ns, sleep_ns) in &sleepers {
+            machine.spawn(Params::nice(0), Behaviour::Periodic { run_ns: *run_ns, sleep_ns: *sleep_ns });
+        }
+        machine.run_for(500 * MS); // newcomers start late; let that pass
+        machine.reset_measurements();
+        machine.run_for(20_000 * MS);
+        let weights = || machine.tasks.iter().map(|task| task.params.weight());
+        let (total, tasks) = (weights().sum(), machine.tasks.len() as u64);
+        for (weight, task) in weights().zip(&machine.tasks) {
+            let bound = bound_ns(weight, total, tasks);
+            prop_assert!(
+                task.worst_wait_ns <= bound,
+                "one of weight {} waited {} ns, bound {}", weight, task.worst_wait_ns, bound
+            );
+        }
+        Ok(())
+    });
+    outcome.unwrap();
+}

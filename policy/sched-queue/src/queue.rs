@@ -46,6 +46,8 @@ pub struct CpuQueue<T> {
     fair_clock_ns: u64,
     picked_at_ns: u64,
     watchdog_at_ns: u64,
+    /// The slot that the watchdog looks at first, next time.
+    watchdog_next: usize,
     fault: Option<Fault>,
     /// The policy that was taken out of service, for the owner to drop outside its lock.
     retired: Option<Box<dyn SchedPolicy>>,
@@ -70,6 +72,7 @@ impl<T: Clone> CpuQueue<T> {
             fair_clock_ns: 0,
             picked_at_ns: now_ns,
             watchdog_at_ns: now_ns + watchdog::PERIOD_NS,
+            watchdog_next: 0,
             fault: None,
             retired: None,
         }
@@ -198,8 +201,9 @@ impl<T: Clone> CpuQueue<T> {
     pub fn tick(&mut self, now_ns: u64) -> bool {
         let now_ns = self.advance(now_ns);
         if now_ns >= self.watchdog_at_ns {
-            self.watchdog_at_ns = now_ns.saturating_add(watchdog::PERIOD_NS);
             self.look_for_the_forgotten();
+            let looks = self.slots.capacity().div_ceil(watchdog::CHUNK).max(1) as u64;
+            self.watchdog_at_ns = now_ns.saturating_add(watchdog::PERIOD_NS / looks);
         }
         match self.current_class() {
             None => self.nr_running() > 0,
@@ -463,7 +467,10 @@ impl<T: Clone> CpuQueue<T> {
         if state == State::Delayed {
             return false;
         }
-        self.dequeue(now_ns, slot, old, Dequeue::Move);
+        // Who is kept although it leaves would be in two classes, and twice in one when it comes back.
+        if self.dequeue(now_ns, slot, old, Dequeue::Move) == Dequeued::Delayed {
+            self.degrade(Fault::BadDrop(slot));
+        }
         self.store_params(slot, new);
         let carry = Carry::default();
         let within_class = self.enqueue(now_ns, slot, new, Enqueue::Move { carry });
@@ -587,11 +594,17 @@ impl<T: Clone> CpuQueue<T> {
             return;
         }
         let (clock, load) = (self.fair_clock_ns, self.fair_load);
-        let forgotten = self.slots.fair().find_map(|(slot, entry)| {
+        let from = core::mem::take(&mut self.watchdog_next);
+        if from + watchdog::CHUNK < self.slots.capacity() {
+            self.watchdog_next = from + watchdog::CHUNK;
+        }
+        let chunk = self.slots.fair_from(from).take_while(|(slot, _)| slot.index() < from + watchdog::CHUNK);
+        let waits = |(slot, entry): (Slot, &Entry<T>)| {
             let waited_ns = clock.saturating_sub(entry.waiting_since);
             let limit_ns = watchdog::limit_ns(&entry.params, load);
             (entry.state == State::Waiting && waited_ns > limit_ns).then_some((slot, waited_ns))
-        });
+        };
+        let forgotten = chunk.filter_map(waits).next();
         if let Some((slot, waited_ns)) = forgotten {
             self.degrade(Fault::Starves(slot, waited_ns));
         }

@@ -84,11 +84,20 @@ impl<T> Slots<T> {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (Slot, &Entry<T>)> {
-        let numbered = self.entries.iter().enumerate();
+        self.iter_from(0)
+    }
+
+    /// The tasks in the slots from `first` on.
+    fn iter_from(&self, first: usize) -> impl Iterator<Item = (Slot, &Entry<T>)> {
+        let numbered = self.entries.iter().enumerate().skip(first);
         numbered.filter_map(|(slot, entry)| Some((Slot(slot as u32), entry.as_ref()?)))
     }
 
     pub fn fair(&self) -> impl Iterator<Item = (Slot, &Entry<T>)> {
-        self.iter().filter(|(_, entry)| entry.params.class() == Class::Fair)
+        self.fair_from(0)
+    }
+
+    pub fn fair_from(&self, first: usize) -> impl Iterator<Item = (Slot, &Entry<T>)> {
+        self.iter_from(first).filter(|(_, entry)| entry.params.class() == Class::Fair)
     }
 }

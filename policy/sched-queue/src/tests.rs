@@ -138,7 +138,10 @@ impl Owner {
 
     fn run_for(&mut self, ns: u64) {
         let end = self.now + ns;
+        let mut events = 0;
         while self.now < end {
+            events += 1;
+            assert!(events < 1_000 + ns / 1_000, "a timer storm: {:?}", self.queue);
             let at = self.queue.next_event(self.now).unwrap_or(u64::MAX);
             assert!(at > self.now, "the next event is not in the future");
             let next = at.min(end);
@@ -412,4 +415,32 @@ proptest! {
     ) {
         life(rogue(crime), steps);
     }
+}
+
+#[test]
+fn the_forgotten_are_found_in_large_tables_too() {
+    const MANY: usize = 5_000;
+    let mut queue = CpuQueue::new(0, rogue(Crime::Starve));
+    queue.reserve(MANY).unwrap();
+    let mut left = |_, _| {};
+    // All but one of the honest ones sleep again; the victim has a slot far behind.
+    let mut add = |id: usize, params: &Params| queue.add(0, id, params, Enqueue::New).unwrap().slot;
+    let hog = add(0, &Params::nice(0));
+    let others: Vec<_> = (1..MANY - 1).map(|id| add(id, &Params::nice(0))).collect();
+    let victim = add(MANY, &victim());
+    assert!(victim.index() > 4_000);
+    for slot in others {
+        queue.remove(0, slot, Dequeue::Move);
+    }
+    let mut now = 0;
+    let fault = loop {
+        assert_eq!(queue.pick(now, &mut left).map(|(slot, _)| slot), Some(hog));
+        now = queue.next_event(now).expect("somebody waits");
+        queue.tick(now);
+        if let Some(fault) = queue.take_fault() {
+            break fault;
+        }
+    };
+    assert!(matches!(fault, Fault::Starves(slot, _) if slot == victim), "{fault}");
+    assert!((10_000..12_000).contains(&(now / MS)), "noticed after {} ms", now / MS);
 }

@@ -35,8 +35,10 @@ impl core::fmt::Display for Fault {
     }
 }
 
-/// How often the waiting tasks are looked through.
+/// How often the waiting tasks are looked through, all in all.
 pub(crate) const PERIOD_NS: u64 = 1_000_000_000;
+/// So many slots in one go: it happens in the timer's interrupt.
+pub(crate) const CHUNK: usize = 512;
 const LIMIT_NS: u64 = 10_000_000_000;
 /// A slice no policy exceeds unless asked to.
 const LONG_SLICE_NS: u64 = 50_000_000;

@@ -391,7 +391,7 @@ fn knobs() -> Outcome {
         let before = fs::read_file(path)?;
         fs::write_file(path, b"3000000\n")?;
         equal!(fs::read_file(path)?.as_slice(), b"3000000\n");
-        for wrong in ["x", "-1", "0", "99999999999"] {
+        for wrong in ["x", "-1", "99999999999"] {
             equal!(fs::write_file(path, wrong.as_bytes()), Err(Errno::EINVAL));
         }
         equal!(fs::write_file(path, b"99999999999999999999999"), Err(Errno::ERANGE));
