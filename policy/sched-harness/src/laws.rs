@@ -120,7 +120,10 @@ pub fn hogs_share_by_weight(policy: &PolicyInfo, tolerance: f64) {
 ///
 /// # Panics
 /// With the smallest mix found in which one waits longer.
-pub fn nobody_waits_longer_than(policy: &PolicyInfo, bound_ns: fn(weight: u64, total: u64, tasks: u64) -> u64) {
+pub fn nobody_waits_longer_than(
+    policy: &PolicyInfo,
+    bound_ns: fn(weight: u64, total: u64, tasks: u64) -> u64,
+) {
     let mut runner = TestRunner::new(Config { cases: 60, failure_persistence: None, ..Config::default() });
     let nices = prop::collection::vec(-10..11i8, 2..12);
     let sleepers = prop::collection::vec((1..5 * MS, 1..50 * MS), 0..4);
@@ -139,7 +142,10 @@ pub fn nobody_waits_longer_than(policy: &PolicyInfo, bound_ns: fn(weight: u64, t
             let bound = bound_ns(weight, total, tasks);
             prop_assert!(
                 task.worst_wait_ns <= bound,
-                "one of weight {} waited {} ns, bound {}", weight, task.worst_wait_ns, bound
+                "one of weight {} waited {} ns, bound {}",
+                weight,
+                task.worst_wait_ns,
+                bound
             );
         }
         Ok(())
