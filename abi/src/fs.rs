@@ -82,3 +82,9 @@ pub const XATTR_SIZE_MAX: usize = 65536;
 pub const XATTR_LIST_MAX: usize = 65536;
 pub const XATTR_CREATE: u32 = 1;
 pub const XATTR_REPLACE: u32 = 2;
+
+/// swapon(2): the low bits are a priority.
+pub const SWAP_FLAG_PREFER: u32 = 0x8000;
+pub const SWAP_FLAG_PRIO_MASK: u32 = 0x7fff;
+/// With SWAP_FLAG_DISCARD and its two variants, which are hints.
+pub const SWAP_FLAGS_VALID: u32 = 0x7_ffff;

@@ -29,7 +29,7 @@ pub fn register(command_line: &'static str) {
     PROC.add("slabinfo", secret(slabinfo));
     PROC.add("softirqs", text(|out| irq::softirq::show(out)));
     PROC.add("stat", text(stat));
-    PROC.add("swaps", text(|out| writeln!(out, "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority")));
+    PROC.add("swaps", text(swaps));
     PROC.add("uptime", text(uptime));
     PROC.add("version", text(version));
     PROC.add("vmstat", text(vmstat));
@@ -122,6 +122,26 @@ fn uptime(out: &mut TextBuf) -> fmt::Result {
 
 fn version(out: &mut TextBuf) -> fmt::Result {
     writeln!(out, "Linux version {} (ochre) (rustc) {}", uts::RELEASE, uts::VERSION)
+}
+
+/// Paths are padded to 40 columns, sizes in KiB, as swapon(8) reads them.
+fn swaps(out: &mut TextBuf) -> fmt::Result {
+    writeln!(out, "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority")?;
+    for area in vm::swap::areas() {
+        let kib = |pages: u64| pages * (arch::PAGE_SIZE as u64 / 1024);
+        let (size, used) = (kib(area.size), kib(area.used));
+        let gap = |kib: u64| if kib < 10_000_000 { "\t" } else { "" };
+        writeln!(
+            out,
+            "{:<40}{}\t{size}\t{}{used}\t{}{}",
+            area.path,
+            area.kind,
+            gap(size),
+            gap(used),
+            area.priority
+        )?;
+    }
+    Ok(())
 }
 
 fn vmstat(out: &mut TextBuf) -> fmt::Result {

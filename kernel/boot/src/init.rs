@@ -38,6 +38,10 @@ fn bring_up(info: &'static BootInfo, line: &CommandLine) -> Result<()> {
     sched::set_sample_hook(|_, _| kcore::usage::account_tick());
     vfs::init(mem::total_bytes() as u64, &entropy());
     reclaim::init(&crate::RECLAIM_POLICIES)?;
+    reclaim::set_spaces(|from| {
+        let process = kcore::pid::next_process(from)?;
+        Some((process.pid().saturating_add(1), process.mm()))
+    });
     crate::vdso::init();
     let root = vfs::mount::set_root(tmpfs::rootfs()?)?;
     tmpfs::init()?;

@@ -17,6 +17,10 @@ pub(super) fn cache_pressure() -> usize {
     CACHE_PRESSURE.load(Relaxed) as usize
 }
 
+pub(super) fn swappiness() -> usize {
+    SWAPPINESS.load(Relaxed) as usize
+}
+
 /// A number in a range as sysctl(8) writes it. EINVAL.
 fn number<T: core::str::FromStr + PartialOrd>(text: &str, range: RangeInclusive<T>) -> Result<T> {
     text.parse().ok().filter(|number| range.contains(number)).ok_or(Errno::EINVAL)

@@ -14,7 +14,8 @@
 //! ```
 //!
 //! An allocation that sees a zone below `high` wakes `kswapd0`. Both take file pages through the policy and, in
-//! proportion, names from the dentry cache. Where all that is left is dirty, they wait for the flushers; when
+//! proportion, names from the dentry cache; kswapd0 alone swaps private pages out, because it alone holds no
+//! lock that the device might need. Where all that is left is dirty, they wait for the flushers; when
 //! nothing can be had however long one waits, the caller's last resort (the OOM killer) has its turn.
 
 #![no_std]
@@ -26,9 +27,12 @@ mod knobs;
 
 use abi::errno::Result;
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use reclaim_api::PolicyInfo;
+use sync::Once;
 use task::{NewTask, WaitMode, WaitQueue};
+use vm::AddressSpace;
 
 /// Pages that a reclaiming allocation frees at least (Linux's SWAP_CLUSTER_MAX).
 const CLUSTER: usize = 32;
@@ -36,12 +40,28 @@ const CLUSTER: usize = 32;
 const TRIES: usize = 16;
 /// How long to wait for the flushers each time.
 const STEP_NS: u64 = 20_000_000;
+/// Page-table entries looked at in one round of swapping out.
+const BUDGET: usize = 65_536;
 
 static KSWAPD: WaitQueue = WaitQueue::new(&"kswapd");
 static WANTED: AtomicBool = AtomicBool::new(false);
 /// Times that an allocation had to reclaim itself, and that kswapd0 woke (allocstall, pageoutrun).
 static STALLS: AtomicU64 = AtomicU64::new(0);
 static RUNS: AtomicU64 = AtomicU64::new(0);
+
+/// Finds the address space of the process with the lowest number from `from` on, and the number to go on with;
+/// a process may have none.
+pub type NextSpace = fn(from: u32) -> Option<(u32, Option<Arc<AddressSpace>>)>;
+
+static SPACES: Once<NextSpace> = Once::new();
+
+/// Says how address spaces are found, for swapping out. Boot, once.
+pub fn set_spaces(next: NextSpace) {
+    let _ = SPACES.set(next);
+}
+
+/// Pages that reclaim has freed since boot: who waits for kswapd0 looks whether it moves.
+static FREED: AtomicU64 = AtomicU64::new(0);
 
 /// Sets everything up. Boot, once, when threads can run and before files are read. ENOMEM.
 pub fn init(policies: &'static [PolicyInfo]) -> Result<()> {
@@ -79,7 +99,12 @@ fn balance() {
         if short == 0 {
             return;
         }
-        if take(short.max(CLUSTER)) > 0 {
+        let wanted = short.max(CLUSTER);
+        let freed = take(wanted);
+        // What files do not give, private pages give: all of it, or the share that swappiness says, of
+        // what is not cache anyway.
+        let share = if freed == 0 { wanted } else { private_share(wanted) };
+        if freed + take_private(share) > 0 {
             failures = 0;
             continue;
         }
@@ -91,6 +116,14 @@ fn balance() {
     }
 }
 
+/// How much of `wanted` private pages should give while files still give: by swappiness, and by how much of
+/// memory is no cache.
+fn private_share(wanted: usize) -> usize {
+    let total = mem::total_bytes() / arch::PAGE_SIZE;
+    let cached = vm::stats::snapshot().cached as usize;
+    wanted * knobs::swappiness() / 200 * total.saturating_sub(cached) / total.max(1)
+}
+
 /// Frees pages from all that can be given back; says about how many.
 fn take(wanted: usize) -> usize {
     // Twice round is enough: the first round may only find out what is used.
@@ -98,7 +131,35 @@ fn take(wanted: usize) -> usize {
     let freed = vm::reclaim::shrink(wanted, budget);
     // Names go in proportion to what files gave, by vfs_cache_pressure; all of them when files gave nothing.
     let share = if freed == 0 { wanted } else { freed.min(wanted) / 8 };
-    freed + vfs::shrink(share * knobs::cache_pressure() / 100)
+    let freed = freed + vfs::shrink(share * knobs::cache_pressure() / 100);
+    FREED.fetch_add(freed as u64, Ordering::Relaxed);
+    freed
+}
+
+/// Swaps private pages out, process after process from where the last call stopped. kswapd0 only: it waits
+/// for the device and holds nothing.
+fn take_private(wanted: usize) -> usize {
+    static CURSOR: AtomicU32 = AtomicU32::new(1);
+    let Some(next) = SPACES.get().filter(|_| wanted > 0 && vm::swap::is_on()) else { return 0 };
+    let (mut gone, mut budget, mut wraps) = (0, BUDGET, 0);
+    while gone < wanted && budget > 0 && wraps < 2 {
+        let from = CURSOR.load(Ordering::Relaxed);
+        let Some((after, space)) = next(from) else {
+            CURSOR.store(1, Ordering::Relaxed);
+            wraps += 1;
+            continue;
+        };
+        // The same process again while it gives enough.
+        let before = gone;
+        if let Some(space) = space {
+            gone += vm::swap::swap_out(&space, wanted - gone, &mut budget);
+        }
+        if gone == before || gone < wanted {
+            CURSOR.store(after, Ordering::Relaxed);
+        }
+    }
+    FREED.fetch_add(gone as u64, Ordering::Relaxed);
+    gone
 }
 
 /// Whether waiting may help.
@@ -117,14 +178,20 @@ pub fn direct(pages: usize) -> usize {
     STALLS.fetch_add(1, Ordering::Relaxed);
     wake();
     for _ in 0..TRIES {
+        let before = FREED.load(Ordering::Relaxed);
         let freed = take(pages.max(CLUSTER));
         if freed > 0 {
             return freed;
         }
-        if task::current().fatal_pending() || !writing() {
+        let swapping = vm::swap::is_on() && vm::swap::has_room();
+        if task::current().fatal_pending() || !(writing() || swapping) {
             return 0;
         }
         pause(WaitMode::Killable);
+        if FREED.load(Ordering::Relaxed) != before {
+            return CLUSTER;
+        }
+        wake();
         // kswapd0 or a program that ended may have been faster.
         if mem::short_pages() == 0 {
             return CLUSTER;

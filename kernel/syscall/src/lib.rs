@@ -30,6 +30,7 @@ mod process;
 mod sched;
 mod signal;
 mod socket;
+mod swap;
 mod sys;
 pub mod table;
 mod time;

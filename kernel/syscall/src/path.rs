@@ -76,6 +76,11 @@ fn find(ctx: &Ctx, dirfd: i32, path: &[u8], look: Look) -> Result<Path> {
     resolve(&caller(ctx), start(&base), path, look)
 }
 
+/// What the path at a user address names, seen from the working directory.
+pub(crate) fn find_at(ctx: &Ctx, path: usize, look: Look) -> Result<Path> {
+    find(ctx, AT_FDCWD, &read_path(path)?, look)
+}
+
 /// As [`find`], for calls with AT_EMPTY_PATH: an empty (or absent) path names `dirfd` itself.
 fn find_or_self(ctx: &Ctx, dirfd: i32, path: usize, flags: u32) -> Result<Path> {
     let follow = if flags & AT_SYMLINK_NOFOLLOW == 0 { Look::FOLLOW } else { Look::empty() };

@@ -37,6 +37,7 @@ pub fn setdomainname(ctx: &mut Ctx, name: usize, len: usize) -> Result<usize> {
 pub fn sysinfo(_ctx: &mut Ctx, info: usize) -> Result<usize> {
     let memory = mem::stats();
     let bytes = |pages: usize| (pages * arch::PAGE_SIZE) as u64;
+    let (swap, swap_used) = vm::swap::totals();
     let out = Sysinfo {
         uptime: (time::monotonic_ns() / 1_000_000_000) as i64,
         // Fixed point with 16 bits, as sysinfo(2) gives it; the scheduler keeps 11.
@@ -44,6 +45,8 @@ pub fn sysinfo(_ctx: &mut Ctx, info: usize) -> Result<usize> {
         totalram: bytes(memory.total_pages),
         freeram: bytes(mem::free_pages()),
         sharedram: vm::stats::snapshot().shmem * arch::PAGE_SIZE as u64,
+        totalswap: swap * arch::PAGE_SIZE as u64,
+        freeswap: (swap - swap_used) * arch::PAGE_SIZE as u64,
         procs: pid::thread_total().min(usize::from(u16::MAX)) as u16,
         mem_unit: 1,
         ..Sysinfo::default()

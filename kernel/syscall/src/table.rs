@@ -315,6 +315,8 @@ calls! {
     280 88 utimensat => path::utimensat(dirfd, path, times, flags);
     137 43 statfs => path::statfs(path, buf);
     165 40 mount => path::mount(source, target, fstype, flags, data);
+    167 224 swapon => swap::swapon(special, flags);
+    168 225 swapoff => swap::swapoff(special);
     166 39 umount2 => path::umount2(target, flags);
     155 41 pivot_root => path::pivot_root(new_root, put_old);
 

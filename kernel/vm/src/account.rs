@@ -59,6 +59,8 @@ pub(crate) struct PageCounts {
     pub private: usize,
     /// Pages of the mapped file.
     pub file: usize,
+    /// Private pages that were in swap.
+    pub swapped: usize,
 }
 
 /// What kind of resident page an area's file pages are.
@@ -76,6 +78,8 @@ pub(crate) struct Rss {
     anon: AtomicI64,
     file: AtomicI64,
     shmem: AtomicI64,
+    /// Private pages that are in swap (VmSwap).
+    swap: AtomicI64,
     /// Highest sum seen before pages were removed (VmHWM).
     peak: AtomicU64,
 }
@@ -105,11 +109,32 @@ impl Rss {
     pub fn removed(&self, kind: Resident, counts: PageCounts) {
         self.add_anon(-(counts.private as i64));
         self.add(kind, -(counts.file as i64));
+        if counts.swapped > 0 {
+            self.forgot_swapped(counts.swapped as i64);
+        }
     }
 
     pub fn copied(&self, kind: Resident, counts: PageCounts) {
         self.add_anon(counts.private as i64);
         self.add(kind, counts.file as i64);
+        if counts.swapped > 0 {
+            self.forgot_swapped(-(counts.swapped as i64));
+        }
+    }
+
+    /// `pages` private pages went to swap (negative: came back).
+    pub fn swapped(&self, pages: i64) {
+        self.swap.fetch_add(pages, Relaxed);
+        self.anon.fetch_sub(pages, Relaxed);
+    }
+
+    /// `pages` swapped pages are no longer this space's, or (negative) are its from fork on.
+    pub fn forgot_swapped(&self, pages: i64) {
+        self.swap.fetch_sub(pages, Relaxed);
+    }
+
+    pub fn swap(&self) -> u64 {
+        u64::try_from(self.swap.load(Relaxed)).unwrap_or(0)
     }
 
     pub fn anon(&self) -> u64 {

@@ -16,6 +16,7 @@ use crate::area::{Area, Backing, FileBacking, Special, VmFlags};
 use crate::limits::Limits;
 use crate::mapping::Mapping;
 use crate::space::AddressSpace;
+use crate::swap::SwapFault;
 use crate::{PAGE, PAGE_SHIFT, page_down, stats, table};
 use abi::Errno;
 use arch::Access;
@@ -111,8 +112,21 @@ impl AddressSpace {
                 touch(table, va, page, access);
                 Ok(Fault::Minor)
             }
-            Entry::Soft(_) => Err(FaultError::BusErr),
+            Entry::Soft(word) => {
+                drop(table);
+                self.fault_swapped(vma, va, word, access)
+            }
         }
+    }
+
+    #[cold]
+    fn fault_swapped(&self, vma: &Vma<Area>, va: u64, word: u64, access: Access) -> Result<Fault> {
+        self.swap_in(vma, va, word, access == Access::Write).map_err(|fault| match fault {
+            SwapFault::Oom => FaultError::Oom,
+            SwapFault::Io => FaultError::BusErr,
+        })?;
+        stats::count_major();
+        Ok(Fault::Major)
     }
 
     /// For a debugger: a fault that the area does not allow. The entry gets the area's rights all the same.

@@ -76,7 +76,7 @@ fn copy_range(
     child: &AddressSpace,
 ) -> Result<()> {
     let kind = AddressSpace::resident_kind(area);
-    let counts = table::clone_cow(copier, range, area.is_shared())?;
+    let counts = table::clone_cow(copier, &child.table, range, area.is_shared())?;
     child.rss.copied(kind, counts);
     debug_assert!(kind != Resident::None || counts.file == 0);
     Ok(())

@@ -11,6 +11,7 @@
 //! | [`Mapping`] | the cached pages of one file or memory object (Linux's address_space), with [`MappingOps`] as its way to the backing store |
 //! | [`writeback`], [`BackingDevice`] | flusher threads, sync, how much may be dirty |
 //! | [`reclaim`] | giving cached pages back, by a policy |
+//! | [`swap`] | private pages on a device |
 //! | [`VmFile`] | what an open file shows to `mmap`; the layer above implements it |
 //! | [`Limits`] | resource limits and privileges of the caller; the layer above implements it |
 //! | [`Layout`] | where stack, heap, libraries and position-independent programs go, randomised |
@@ -55,6 +56,7 @@ mod report;
 mod show;
 mod space;
 pub mod stats;
+pub mod swap;
 mod table;
 mod unmap;
 pub mod writeback;

@@ -45,6 +45,7 @@ pub fn write_meminfo(out: &mut dyn Write) -> fmt::Result {
     let (anonymous, file, slab) = (pages.anonymous, pages.file(), mem.slab_pages as u64);
     let (active, _) = crate::reclaim::active_and_all();
     let active = active.min(file);
+    let swap = crate::swap::totals();
     let lines = [
         ("MemTotal:", kib(mem.total_pages as u64)),
         ("MemFree:", kib(mem.free_pages as u64)),
@@ -60,8 +61,8 @@ pub fn write_meminfo(out: &mut dyn Write) -> fmt::Result {
         ("Inactive(file):", kib(file - active)),
         ("Unevictable:", 0),
         ("Mlocked:", 0),
-        ("SwapTotal:", 0),
-        ("SwapFree:", 0),
+        ("SwapTotal:", kib(swap.0)),
+        ("SwapFree:", kib(swap.0 - swap.1)),
         ("Dirty:", kib(stats::dirty_pages())),
         ("Writeback:", kib(stats::writeback_pages())),
         ("AnonPages:", kib(anonymous)),

@@ -54,6 +54,8 @@ pub struct Usage {
     pub rss_anon: u64,
     pub rss_file: u64,
     pub rss_shmem: u64,
+    /// Private pages in swap.
+    pub swap: u64,
     pub peak_rss: u64,
     /// Bytes of page tables (VmPTE).
     pub table_bytes: u64,
@@ -74,6 +76,8 @@ pub struct AddressSpace {
     pub(crate) areas: RwSemaphore<Areas, levels::AddressSpace>,
     pub(crate) table: Arc<UserTable>,
     pub(crate) rss: Rss,
+    /// Where the search for pages to swap out goes on.
+    pub(crate) swap_hand: AtomicU64,
     peak_total: AtomicU64,
     program: SpinLock<Arc<ProgramInfo>, Leaf>,
     /// Weak reference to itself, for the registrations of mapped files.
@@ -109,6 +113,7 @@ impl AddressSpace {
             areas: RwSemaphore::new(areas),
             table,
             rss: Rss::default(),
+            swap_hand: AtomicU64::new(0),
             peak_total: AtomicU64::new(0),
             program: SpinLock::new(program),
             this: this.clone(),
@@ -188,6 +193,7 @@ impl AddressSpace {
             rss_anon: self.rss.anon(),
             rss_file: self.rss.file(),
             rss_shmem: self.rss.shmem(),
+            swap: self.rss.swap(),
             peak_rss: self.rss.peak(),
             table_bytes: self.table.table_bytes() as u64,
             areas: areas.set.len(),

@@ -86,6 +86,9 @@ events! {
     /// File pages that reclaim looked at, and those that it freed.
     PageScan "pgscan_file";
     PageSteal "pgsteal_file";
+    /// Pages swapped in and out.
+    SwapIn "pswpin";
+    SwapOut "pswpout";
     ReadError "ochre_read_error";
     WriteError "ochre_write_error";
 }
@@ -212,7 +215,7 @@ fn total_pages() -> u64 {
 }
 
 fn commit_limit() -> u64 {
-    total_pages() / 100 * u64::from(overcommit_ratio())
+    total_pages() / 100 * u64::from(overcommit_ratio()) + crate::swap::totals().0
 }
 
 /// Promises `pages`; ENOMEM when the policy says no.
@@ -223,7 +226,7 @@ pub(crate) fn commit(pages: u64) -> Result<()> {
     let wanted = i64::try_from(pages).map_err(|_| Errno::ENOMEM)?;
     let now = COMMITTED.fetch_add(wanted, Relaxed).saturating_add(wanted);
     let allowed = match overcommit_mode() {
-        0 => pages <= total_pages(),
+        0 => pages <= total_pages() + crate::swap::totals().0,
         1 => true,
         _ => u64::try_from(now).is_ok_and(|now| now <= commit_limit()),
     };

@@ -1,7 +1,7 @@
 //! Helpers over the page table: ranges as this crate writes them, removal with counts by kind.
 
 use crate::account::PageCounts;
-use crate::{PAGE, page_down};
+use crate::{PAGE, page_down, swap};
 use arch::paging::PteFlags;
 use core::ops::Range;
 use mem::{Entry, Folio, ForkCopier, OutOfMemory, PageEntry, TableGuard, UserTable};
@@ -59,20 +59,28 @@ fn count(table: &TableGuard<'_>, range: &Range<u64>) -> PageCounts {
 /// Removes all pages of `range`, in steps, and says what they were.
 pub(crate) fn remove(table: &UserTable, range: Range<u64>) -> PageCounts {
     let mut counts = PageCounts::default();
+    let mut swapped = 0;
     in_steps(range, |step| {
         let mut removed = 0;
-        table.lock().unmap_with(native(&step), |_, page| {
+        let mut guard = table.lock();
+        swapped += swap::forget_range(&guard, &step);
+        guard.unmap_with(native(&step), |_, page| {
             removed += 1;
             tally(&mut counts, &page);
         });
         removed
     });
+    counts.swapped = swapped;
     counts
 }
 
 /// Removes all pages of `range` without counting: the end of a space.
 pub(crate) fn clear(table: &UserTable, range: Range<u64>) {
-    in_steps(range, |step| table.lock().unmap(native(&step)));
+    in_steps(range, |step| {
+        let mut guard = table.lock();
+        swap::forget_range(&guard, &step);
+        guard.unmap(native(&step))
+    });
 }
 
 /// Removes the pages that belong to the mapped file and leaves private copies in place.
@@ -109,11 +117,15 @@ pub(crate) fn protect(table: &UserTable, range: Range<u64>, change: impl Fn(PteF
 /// Copies the entries of `range` into a child's table and says what they were; on failure some are there.
 pub(crate) fn clone_cow(
     copier: &mut ForkCopier<'_>,
+    child: &UserTable,
     range: Range<u64>,
     share: bool,
 ) -> Result<PageCounts, OutOfMemory> {
-    let copied = copier.copy(native(&range), share)?;
-    Ok(PageCounts { private: copied.soft, file: copied.plain })
+    let copied = copier.copy(native(&range), share);
+    // Also of what a failure leaves behind: the child gives its entries back when it goes.
+    let swapped = swap::adopt_range(child, &range);
+    let copied = copied?;
+    Ok(PageCounts { private: copied.soft, file: copied.plain, swapped })
 }
 
 /// The folio mapped at `va` and which of its pages; takes a reference.

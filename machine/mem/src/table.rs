@@ -599,6 +599,17 @@ impl TableGuard<'_> {
         self.replace_owned(va, folio.clone(), page, flags)
     }
 
+    /// Leaves a word of 58 bits at `va` in place of the page there, whose reference is dropped after the flush;
+    /// false, and nothing changes, if no page is.
+    pub fn replace_soft(&mut self, va: usize, word: u64) -> bool {
+        let Some(table) = self.leaf(va).filter(|table| table.get(index(va, 0)).is_present()) else {
+            return false;
+        };
+        self.take(table, index(va, 0), va);
+        table.fill(index(va, 0), Pte::software(word));
+        true
+    }
+
     /// As [`TableGuard::replace`], handing over the caller's reference.
     pub fn replace_owned(&mut self, va: usize, folio: Folio, page: usize, flags: PteFlags) -> bool {
         debug_assert!(page < folio.pages());

@@ -111,6 +111,8 @@ levels! {
     Futex 152;
     /// A user page table (Linux's page_table_lock).
     PageTable 160;
+    /// Swap areas and their slots.
+    Swap 165;
     /// Device and driver tables.
     DeviceTable 170;
     /// A terminal's line discipline and job control. Output goes out under it.

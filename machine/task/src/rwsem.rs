@@ -57,6 +57,16 @@ impl<T: ?Sized, L: Level> RwSemaphore<T, L> {
         SemReadGuard { lock: self, _not_send: PhantomData }
     }
 
+    /// Shares the value if nobody has it for himself or waits for that. In any order: it does not wait.
+    #[track_caller]
+    pub fn try_read(&self) -> Option<SemReadGuard<'_, T, L>> {
+        if !self.word.try_read() {
+            return None;
+        }
+        acquired::<L>(true);
+        Some(SemReadGuard { lock: self, _not_send: PhantomData })
+    }
+
     /// Takes the value for itself.
     #[track_caller]
     pub fn write(&self) -> SemWriteGuard<'_, T, L> {

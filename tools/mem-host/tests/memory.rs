@@ -285,6 +285,12 @@ fn one_table() {
         assert_eq!(entries.get(va + 8192), Entry::Soft(77));
         assert!(entries.folio(va + 4096).is_none());
         assert!(!entries.replace(va + 12288, &folio, 0, RW));
+        assert!(!entries.replace_soft(va + 8192, 5) && !entries.replace_soft(va + 12288, 5));
+        assert_eq!(entries.map(va + 12288, &folio, 0, RW), Ok(Some(())));
+        assert!(entries.replace_soft(va + 12288, 5));
+        assert_eq!(entries.get(va + 12288), Entry::Soft(5));
+        assert!(entries.replace(va + 12288, &folio, 0, RW), "a page in the place of a word");
+        entries.unmap(va + 12288..va + 16384);
     }
     assert_eq!((folio.refs(), folio.map_count()), (2, 1));
     let copy = fork(&table, &folio, va);

@@ -85,7 +85,7 @@ fn memory(out: &mut TextBuf, mm: &AddressSpace) -> fmt::Result {
         ("VmExe", text_kib),
         ("VmLib", usage.exec * KIB_PER_PAGE - text_kib),
         ("VmPTE", usage.table_bytes >> 10),
-        ("VmSwap", 0),
+        ("VmSwap", usage.swap * KIB_PER_PAGE),
     ];
     for (name, kib) in lines {
         writeln!(out, "{name}:\t{kib:>8} kB")?;

@@ -146,7 +146,7 @@ impl Mapping {
                 space.rss.note_peak();
                 table.unmap(va..va + crate::PAGE as usize);
                 drop(table);
-                space.rss.removed(kind, PageCounts { private: 0, file: 1 });
+                space.rss.removed(kind, PageCounts { file: 1, ..PageCounts::default() });
             }
         });
     }
@@ -198,7 +198,7 @@ impl AddressSpace {
                 self.zap(&vma.data, start..end);
             } else {
                 let file = crate::table::remove_file_pages(&self.table, start..end).file;
-                let counts = PageCounts { private: 0, file };
+                let counts = PageCounts { file, ..PageCounts::default() };
                 self.rss.removed(AddressSpace::resident_kind(&vma.data), counts);
             }
         }

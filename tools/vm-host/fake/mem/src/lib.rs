@@ -447,6 +447,15 @@ impl TableGuard<'_> {
         true
     }
 
+    pub fn replace_soft(&mut self, va: usize, word: u64) -> bool {
+        check(va);
+        if !matches!(self.tables.entries.get(&va), Some(Slot::Page(..))) {
+            return false;
+        }
+        self.tables.entries.insert(va, Slot::Soft(word));
+        true
+    }
+
     pub fn set_flags(&mut self, va: usize, new: PteFlags) {
         check(va);
         if let Some(Slot::Page(_, flags)) = self.tables.entries.get_mut(&va) {

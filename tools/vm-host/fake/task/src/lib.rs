@@ -32,6 +32,12 @@ impl<T, L: Level> RwSemaphore<T, L> {
         SemReadGuard { value: self.value.read().unwrap_or_else(PoisonError::into_inner), _level: PhantomData }
     }
 
+    pub fn try_read(&self) -> Option<SemReadGuard<'_, T, L>> {
+        let value = self.value.try_read().ok()?;
+        sync::acquired::<L>(true);
+        Some(SemReadGuard { value, _level: PhantomData })
+    }
+
     pub fn write(&self) -> SemWriteGuard<'_, T, L> {
         self.write_at(false)
     }
@@ -157,6 +163,10 @@ impl NewTask {
         let thread = std::thread::Builder::new().name(self.name);
         thread.spawn(self.body).map(drop).map_err(|_| abi::Errno::ENOMEM)
     }
+}
+
+pub fn yield_now() {
+    std::thread::yield_now();
 }
 
 pub struct Current;
