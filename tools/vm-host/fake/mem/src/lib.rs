@@ -418,6 +418,18 @@ impl TableGuard<'_> {
         self.put(va, Slot::Page(Some(folio.clone()), flags))
     }
 
+    pub fn map_each<'f>(
+        &mut self,
+        pages: impl Iterator<Item = (usize, &'f Folio)>,
+        flags: PteFlags,
+    ) -> Result<usize, OutOfMemory> {
+        let mut mapped = 0;
+        for (va, folio) in pages {
+            mapped += usize::from(self.map(va, folio, 0, flags)?.is_some());
+        }
+        Ok(mapped)
+    }
+
     pub fn map_zero(&mut self, va: usize, flags: PteFlags) -> Result<Option<()>, OutOfMemory> {
         assert!(!flags.contains(PteFlags::WRITE));
         self.put(va, Slot::Page(None, flags))
