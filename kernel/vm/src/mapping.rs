@@ -317,11 +317,11 @@ impl Mapping {
         self.this.clone()
     }
 
-    /// A folio came into the tree.
-    fn came(&self, index: u64, folio: &Folio) {
+    /// A folio came into the tree; `ahead` of anybody's asking for it.
+    fn came(&self, index: u64, folio: &Folio, ahead: bool) {
         stats::add_cached(self.is_memory(), 1);
         if !self.is_memory() {
-            reclaim::came(&self.this, index, folio);
+            reclaim::came(&self.this, index, folio, ahead);
         }
     }
 

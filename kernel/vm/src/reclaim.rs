@@ -59,11 +59,12 @@ pub fn init(policies: &'static [PolicyInfo], pages: usize) -> Result<()> {
     Ok(())
 }
 
-/// A page of a backed mapping has come into its tree.
-pub(crate) fn came(mapping: &Weak<Mapping>, index: u64, folio: &Folio) {
+/// A page of a backed mapping has come into its tree. `ahead`: before anybody asked for it, so that its first
+/// use is what the insertion is for other pages.
+pub(crate) fn came(mapping: &Weak<Mapping>, index: u64, folio: &Folio, ahead: bool) {
     let Some(reclaim) = RECLAIM.get() else { return };
     let mut batch = reclaim.batches.this().lock();
-    batch.add(Victim { folio: folio.clone(), mapping: mapping.clone(), index });
+    batch.add(Victim { folio: folio.clone(), mapping: mapping.clone(), index, ahead });
     if batch.is_full() {
         reclaim.empty(batch);
     }

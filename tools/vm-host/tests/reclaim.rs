@@ -122,6 +122,26 @@ fn policies_change_under_load_and_no_page_is_lost() {
 }
 
 #[test]
+fn a_stream_does_not_become_active() {
+    let _turn = alone();
+    let disk = Disk::new();
+    let mapping = disk.mapping(300 * P);
+    let ahead = vm::Readahead::new();
+    let active = || {
+        let mut text = String::new();
+        reclaim::show_stats(&mut text).expect("stats");
+        text.lines().find_map(|line| line.strip_prefix("active ")?.parse::<u64>().ok()).expect("active")
+    };
+    for round in 0..2 {
+        for page in 0..300 {
+            mapping.read_file(&ahead, page * P, PAGE, |_, _, len| Ok(len)).expect("read");
+        }
+        let some = active();
+        assert!(if round == 0 { some < 40 } else { some > 150 }, "round {round}: {some}");
+    }
+}
+
+#[test]
 fn what_is_held_is_not_taken() {
     let _turn = alone();
     let disk = Disk::new();

@@ -191,7 +191,7 @@ impl Mapping {
             inserted?;
             return Ok(None);
         }
-        self.came(index, &folio);
+        self.came(index, &folio, false);
         Ok(Some(folio))
     }
 
@@ -220,7 +220,7 @@ impl Mapping {
         if !inserted? {
             return Ok(None);
         }
-        self.came(index, &folio);
+        self.came(index, &folio, false);
         self.submit_one(FolioRead::new(folio.clone(), index, &self.shared), &folio)?;
         Ok(Some(folio))
     }
@@ -279,7 +279,7 @@ impl Mapping {
             if !inserted {
                 break;
             }
-            self.came(*index - 1, &folio);
+            self.came(*index - 1, &folio, true);
             run.push(FolioRead::new(folio, *index - 1, &self.shared));
         }
         Some(ReadRun::new(run))

@@ -165,7 +165,7 @@ impl Mapping {
         }
         drop(pages);
         if inserted == Ok(true) {
-            self.came(index, &folio);
+            self.came(index, &folio, false);
             if !self.is_memory() {
                 stats::add_dirty(1);
                 self.enlist();

@@ -14,6 +14,8 @@ pub(super) struct Victim {
     pub folio: Folio,
     pub mapping: Weak<Mapping>,
     pub index: u64,
+    /// Read ahead and not used yet.
+    pub ahead: bool,
 }
 
 impl Victim {
@@ -95,7 +97,7 @@ impl Lru {
     /// no room for it.
     pub fn insert(&mut self, page: &mut Option<Victim>) {
         // One reference is the batch's: the page has left its tree already.
-        let Some(victim) = page.take_if(|page| page.folio.refs() > 1 && page.folio.place() == 0) else {
+        let Some(mut victim) = page.take_if(|page| page.folio.refs() > 1 && page.folio.place() == 0) else {
             return;
         };
         if self.free.is_empty() && self.grow((self.slots.len() * 2).min(self.most)).is_err() {
@@ -109,7 +111,7 @@ impl Lru {
             return;
         };
         // The insertion is the first use; later ones are told.
-        victim.folio.clear_referenced();
+        victim.ahead &= !victim.folio.clear_referenced();
         victim.folio.set_place(slot + 1);
         self.policy.insert(Page(slot), victim.key());
         self.slots[slot as usize] = Some(victim);
@@ -119,8 +121,11 @@ impl Lru {
     /// The page at a place was used. The place may be another page's by now: then that one gains a little.
     pub fn hit(&mut self, place: u32) {
         let Some(slot) = place.checked_sub(1) else { return };
-        if let Some(Some(victim)) = self.slots.get(slot as usize) {
+        if let Some(Some(victim)) = self.slots.get_mut(slot as usize) {
             victim.folio.clear_referenced();
+            if core::mem::take(&mut victim.ahead) {
+                return;
+            }
             self.hits += 1;
             self.policy.hit(Page(slot));
         }
