@@ -60,9 +60,6 @@ pub fn set_spaces(next: NextSpace) {
     let _ = SPACES.set(next);
 }
 
-/// Pages that reclaim has freed since boot: who waits for kswapd0 looks whether it moves.
-static FREED: AtomicU64 = AtomicU64::new(0);
-
 /// Sets everything up. Boot, once, when threads can run and before files are read. ENOMEM.
 pub fn init(policies: &'static [PolicyInfo]) -> Result<()> {
     vm::reclaim::init(policies, mem::stats().total_pages)?;
@@ -131,9 +128,7 @@ fn take(wanted: usize) -> usize {
     let freed = vm::reclaim::shrink(wanted, budget);
     // Names go in proportion to what files gave, by vfs_cache_pressure; all of them when files gave nothing.
     let share = if freed == 0 { wanted } else { freed.min(wanted) / 8 };
-    let freed = freed + vfs::shrink(share * knobs::cache_pressure() / 100);
-    FREED.fetch_add(freed as u64, Ordering::Relaxed);
-    freed
+    freed + vfs::shrink(share * knobs::cache_pressure() / 100)
 }
 
 /// Swaps private pages out, process after process from where the last call stopped. kswapd0 only: it waits
@@ -158,7 +153,6 @@ fn take_private(wanted: usize) -> usize {
             CURSOR.store(after, Ordering::Relaxed);
         }
     }
-    FREED.fetch_add(gone as u64, Ordering::Relaxed);
     gone
 }
 
@@ -178,7 +172,7 @@ pub fn direct(pages: usize) -> usize {
     STALLS.fetch_add(1, Ordering::Relaxed);
     wake();
     for _ in 0..TRIES {
-        let before = FREED.load(Ordering::Relaxed);
+        let before = vm::reclaim::progress();
         let freed = take(pages.max(CLUSTER));
         if freed > 0 {
             return freed;
@@ -188,7 +182,7 @@ pub fn direct(pages: usize) -> usize {
             return 0;
         }
         pause(WaitMode::Killable);
-        if FREED.load(Ordering::Relaxed) != before {
+        if vm::reclaim::progress() != before {
             return CLUSTER;
         }
         wake();

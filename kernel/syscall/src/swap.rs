@@ -7,7 +7,7 @@ use abi::fs::{SWAP_FLAG_PREFER, SWAP_FLAG_PRIO_MASK, SWAP_FLAGS_VALID};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use block::{BioFlags, BlockDevice, Claim};
+use block::{Batch, Bio, BlockDevice, Claim, Op, Plug};
 use kcore::{Ctx, Result};
 use mem::{AllocFlags, Folio};
 use vfs::{FileType, Look};
@@ -28,8 +28,19 @@ impl SwapDevice for Partition {
         self.device.read_sync(u64::from(slot) * SECTORS, folio, 0, arch::PAGE_SIZE)
     }
 
-    fn write(&self, slot: u32, folio: &Folio) -> Result<()> {
-        self.device.write_sync(u64::from(slot) * SECTORS, folio, 0, arch::PAGE_SIZE, BioFlags::empty())
+    fn write(&self, pages: &mut dyn Iterator<Item = (u32, &Folio)>) -> Result<()> {
+        let batch = Batch::new();
+        let mut plug = Plug::new();
+        let mut submitted = Ok(());
+        for (slot, folio) in pages {
+            match Bio::with(Op::Write, u64::from(slot) * SECTORS, folio, 0, arch::PAGE_SIZE) {
+                Ok(bio) => batch.submit(&mut plug, &self.device, bio),
+                Err(error) => submitted = Err(error),
+            }
+        }
+        // The plug is gone, and the bios on their way, before the wait.
+        drop(plug);
+        batch.wait().and(submitted)
     }
 }
 

@@ -235,6 +235,11 @@ impl Reclaim {
     }
 }
 
+/// Pages that reclaim and swap have freed since boot: who waits for others to free some looks whether it grows.
+pub fn progress() -> u64 {
+    stats::total(Event::PageSteal) + stats::total(Event::SwapOut)
+}
+
 /// drop_caches: lets every page go that is clean and unused; says how many. May take long.
 pub fn drop_all() -> usize {
     let Some(reclaim) = RECLAIM.get() else { return 0 };

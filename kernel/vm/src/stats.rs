@@ -99,6 +99,11 @@ pub fn count(event: Event, times: u64) {
     EVENTS[event as usize].fetch_add(times, Relaxed);
 }
 
+/// How often an event happened.
+pub fn total(event: Event) -> u64 {
+    EVENTS[event as usize].load(Relaxed)
+}
+
 /// Calls `each` with the name and count of every event.
 pub fn events(mut each: impl FnMut(&'static str, u64)) {
     for (name, count) in EVENT_NAMES.iter().zip(&EVENTS) {

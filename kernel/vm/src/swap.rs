@@ -125,8 +125,16 @@ pub fn swap_out(space: &AddressSpace, wanted: usize, budget: &mut usize) -> usiz
         let mut leaving: [Option<Leaving>; BATCH] = [const { None }; BATCH];
         let Some(wrapped) = gather(space, &mut leaving, wanted - gone, budget) else { return gone };
         rounds -= usize::from(wrapped);
+        let written = write_batch(&leaving);
         for leaving in leaving.into_iter().flatten() {
-            gone += usize::from(finish(space, leaving));
+            if written.is_ok() {
+                gone += usize::from(finish(space, leaving));
+            } else {
+                release(leaving.entry);
+            }
+        }
+        if written.is_err() {
+            return gone;
         }
     }
     gone
@@ -201,13 +209,20 @@ fn gather_step(
     at
 }
 
-/// Writes a page and puts the slot into its place; false, and the slot is free again, if it was used meanwhile.
+/// Writes the pages to their slots, all of an area at once, and waits. An error leaves all of them where they are.
+fn write_batch(leaving: &[Option<Leaving>; BATCH]) -> abi::errno::Result<()> {
+    let mut pages: [Option<(SwapEntry, &Folio)>; BATCH] = [None; BATCH];
+    let mut count = 0;
+    for leaving in leaving.iter().flatten() {
+        pages[count] = Some((leaving.entry, &leaving.folio));
+        count += 1;
+    }
+    pages[..count].chunk_by(|a, b| a.map(|a| a.0.area()) == b.map(|b| b.0.area())).try_for_each(write_out)
+}
+
+/// Puts the slot into the written page's place; false, and the slot is free again, if the page was used meanwhile.
 fn finish(space: &AddressSpace, leaving: Leaving) -> bool {
     let Leaving { va, folio, entry } = leaving;
-    if write_out(entry, &folio).is_err() {
-        release(entry);
-        return false;
-    }
     let mut guard = space.table.lock();
     let same = matches!(guard.get(va as usize), Entry::Page(page)
         if page.phys == folio.phys() && !page.flags.intersects(PteFlags::WRITE | PteFlags::ACCESSED));

@@ -30,15 +30,17 @@ impl SwapDevice for Store {
         Ok(())
     }
 
-    fn write(&self, slot: u32, folio: &mem::Folio) -> Result<()> {
+    fn write(&self, pages: &mut dyn Iterator<Item = (u32, &mem::Folio)>) -> Result<()> {
         sync::assert_may_sleep();
-        assert_ne!(slot, 0, "the header's page");
         if self.broken.load(SeqCst) {
             return Err(Errno::EIO);
         }
-        let mut bytes = vec![0; PAGE];
-        folio.read(0, &mut bytes);
-        self.pages.lock().expect("pages").insert(slot, bytes);
+        for (slot, folio) in pages {
+            assert_ne!(slot, 0, "the header's page");
+            let mut bytes = vec![0; PAGE];
+            folio.read(0, &mut bytes);
+            self.pages.lock().expect("pages").insert(slot, bytes);
+        }
         Ok(())
     }
 

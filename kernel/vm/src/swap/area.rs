@@ -20,8 +20,9 @@ pub trait SwapDevice: Send + Sync {
     /// Reads page `slot`; waits. EIO.
     fn read(&self, slot: u32, folio: &Folio) -> Result<()>;
 
-    /// Writes page `slot`; waits. EIO, ENOSPC. Called by kswapd: must not need memory that only reclaim gives.
-    fn write(&self, slot: u32, folio: &Folio) -> Result<()>;
+    /// Writes pages to their slots and waits for all. EIO, ENOSPC. Called by kswapd: must not need memory that
+    /// only reclaim gives.
+    fn write(&self, pages: &mut dyn Iterator<Item = (u32, &Folio)>) -> Result<()>;
 
     /// Page `slot` is not needed any more. Spin locks only.
     fn free(&self, _slot: u32) {}
@@ -187,8 +188,11 @@ fn device_of(entry: SwapEntry) -> Result<Arc<dyn SwapDevice>> {
     areas.get(entry.area()).and_then(Option::as_ref).map(|area| area.device.clone()).ok_or(Errno::EIO)
 }
 
-pub(super) fn write_out(entry: SwapEntry, folio: &Folio) -> Result<()> {
-    device_of(entry)?.write(entry.slot(), folio)
+/// Writes pages of one area.
+pub(super) fn write_out(pages: &[Option<(SwapEntry, &Folio)>]) -> Result<()> {
+    let Some((first, _)) = pages.iter().flatten().next() else { return Ok(()) };
+    let mut slots = pages.iter().flatten().map(|(entry, folio)| (entry.slot(), *folio));
+    device_of(*first)?.write(&mut slots)
 }
 
 pub(super) fn read_in(entry: SwapEntry, folio: &Folio) -> Result<()> {
