@@ -106,7 +106,7 @@ impl Cache {
 impl Entry {
     #[inline]
     fn is(&self, key: u64, parent: &Arc<Dentry>, name: &[u8]) -> bool {
-        self.key == key && Arc::ptr_eq(&self.parent, parent) && self.name.as_bytes() == name
+        self.key == key && Arc::ptr_eq(&self.parent, parent) && self.name.is(name)
     }
 }
 

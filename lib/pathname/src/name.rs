@@ -40,6 +40,27 @@ impl Name {
     }
 }
 
+impl Name {
+    /// Whether the name is this one. By words, in place: the call of the general comparison is 60 instructions, a sixth of
+    /// what a component of a path takes.
+    #[inline]
+    pub fn is(&self, name: &[u8]) -> bool {
+        let (mut mine, mut theirs) = (self.as_bytes(), name);
+        if mine.len() != theirs.len() {
+            return false;
+        }
+        while let (Some((a, more)), Some((b, rest))) =
+            (mine.split_first_chunk::<8>(), theirs.split_first_chunk::<8>())
+        {
+            if u64::from_ne_bytes(*a) != u64::from_ne_bytes(*b) {
+                return false;
+            }
+            (mine, theirs) = (more, rest);
+        }
+        mine.iter().zip(theirs).all(|(a, b)| a == b)
+    }
+}
+
 impl Deref for Name {
     type Target = [u8];
     #[inline]

@@ -80,6 +80,12 @@ proptest! {
     }
 
     #[test]
+    fn a_name_is_itself_alone(a in "[ab]{0,26}", b in "[ab]{0,26}") {
+        prop_assert!(Name::from(a.as_str()).is(a.as_bytes()));
+        prop_assert_eq!(Name::from(a.as_str()).is(b.as_bytes()), a == b);
+    }
+
+    #[test]
     fn nul_is_found(bytes in prop::array::uniform32(0u8..3)) {
         let words: Vec<u64> = bytes.chunks(8).map(|c| u64::from_ne_bytes(c.try_into().unwrap())).collect();
         prop_assert_eq!(find_nul(&words), bytes.iter().position(|&b| b == 0));
