@@ -5,11 +5,10 @@ use std::{env, fs};
 
 fn main() {
     let var = |name: &str| env::var(name).unwrap_or_default();
-    let script = format!(
-        "{}/../../machine/arch/src/{}/kernel.ld",
-        var("CARGO_MANIFEST_DIR"),
-        var("CARGO_CFG_TARGET_ARCH")
-    );
+    let scripts = format!("{}/../../machine/arch/src", var("CARGO_MANIFEST_DIR"));
+    let script = format!("{scripts}/{}/kernel.ld", var("CARGO_CFG_TARGET_ARCH"));
+    println!("cargo:rustc-link-arg-bins=-L{scripts}");
+    println!("cargo:rerun-if-changed={scripts}/hot.ld");
     println!("cargo:rustc-link-arg-bins=-T{script}");
     println!("cargo:rustc-link-arg-bins=--no-relax");
     println!("cargo:rerun-if-changed={script}");
