@@ -262,6 +262,11 @@ impl BlockDevice {
         Ok(Claim { device: self.clone() })
     }
 
+    /// How many open files there are of it.
+    pub fn openers(&self) -> u32 {
+        self.openers.load(Ordering::Acquire)
+    }
+
     /// Whether somebody has claimed it.
     pub fn is_claimed(&self) -> bool {
         self.holder.lock().is_some()

@@ -19,7 +19,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use iosched_queue::Elevator;
-use sync::levels::{BlockPool, BlockQueue, Driver as DriverLevel};
+use sync::levels::{Admin, BlockPool, BlockQueue, DeviceTable, Driver as DriverLevel};
 use sync::{Once, PerCpu, SpinLock};
 use task::{Mutex, WaitQueue};
 use time::{Expire, Timer};
@@ -121,6 +121,9 @@ pub trait Driver: Send + Sync {
         None
     }
 
+    /// Nobody has the whole disk open any more. Process context.
+    fn last_close(&self) {}
+
     /// An ioctl that the block layer does not know.
     fn ioctl(&self, command: u32, argument: usize) -> Result<usize> {
         let _ = (command, argument);
@@ -189,7 +192,9 @@ pub struct Disk {
     pub(crate) gone: AtomicBool,
     backing: Once<Arc<BackingDevice>>,
     pub(crate) whole: Once<Arc<BlockDevice>>,
-    pub(crate) parts: Mutex<Vec<Arc<BlockDevice>>, DriverLevel>,
+    /// One reading of the partition table at a time.
+    pub(crate) scan: Mutex<(), Admin>,
+    pub(crate) parts: SpinLock<Vec<Arc<BlockDevice>>, DeviceTable>,
 }
 
 impl Disk {
@@ -247,7 +252,8 @@ impl Disk {
                 gone: AtomicBool::new(false),
                 backing: Once::new(),
                 whole: Once::new(),
-                parts: Mutex::new(Vec::new()),
+                scan: Mutex::new(()),
+                parts: SpinLock::new(Vec::new()),
                 info,
             }
             .with_timers(own)

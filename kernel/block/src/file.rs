@@ -14,7 +14,7 @@ use alloc::sync::Arc;
 use core::any::Any;
 use core::sync::atomic::Ordering;
 use vfs::{Caller, Cred, File, FileOps, FileTraits, IoBuf, OpsRef};
-use vm::{ErrSeen, MapSource, Mapping, Readahead};
+use vm::{MapSource, Mapping, Readahead};
 
 /// An open block device.
 pub(crate) struct BlockFile {
@@ -23,8 +23,6 @@ pub(crate) struct BlockFile {
     cred: Arc<Cred>,
     writes: bool,
     ahead: Readahead,
-    /// What this opener was told of write errors.
-    errors_seen: ErrSeen,
     /// With O_EXCL the device is the opener's alone.
     _claim: Option<Claim>,
 }
@@ -35,10 +33,9 @@ pub(crate) fn open(dev: DevId, flags: u32, caller: &Caller) -> Result<OpsRef> {
     let claim = if flags & O_EXCL != 0 { Some(device.claim("O_EXCL")?) } else { None };
     device.openers.fetch_add(1, Ordering::AcqRel);
     let writes = flags & O_ACCMODE != O_RDONLY;
-    let errors_seen = device.mapping().errors().sample();
     let cred = caller.cred.clone();
     let ahead = Readahead::new();
-    Ok(OpsRef::shared(BlockFile { device, cred, writes, ahead, errors_seen, _claim: claim }))
+    Ok(OpsRef::shared(BlockFile { device, cred, writes, ahead, _claim: claim }))
 }
 
 /// The device behind an open file, if it is a block device's.
@@ -55,12 +52,13 @@ impl BlockFile {
         &self.cred
     }
 
-    /// Writes `start..end` and has the device write its cache; errors that this opener was not told of.
+    /// Writes `start..end` and has the device write its cache. Errors of single pages are told by
+    /// [`File::check_write_errors`].
     fn sync_range(&self, start: u64, end: u64) -> Result<()> {
         let mapping = self.device.mapping();
         let written = mapping.sync(start, end);
         let flushed = self.device.flush();
-        written.and(flushed).and(mapping.errors().check(&self.errors_seen))
+        written.and(flushed)
     }
 
     pub(crate) fn writes(&self) -> bool {
@@ -119,6 +117,7 @@ impl FileOps for BlockFile {
         file.inode().touch_modified();
         if file.flags() & O_DSYNC != 0 {
             self.sync_range(start, start + done as u64)?;
+            file.check_write_errors()?;
         }
         Ok(done)
     }
@@ -165,6 +164,9 @@ impl Drop for BlockFile {
         if self.device.openers.fetch_sub(1, Ordering::AcqRel) == 1 && !self.device.is_claimed() {
             // Nobody is left to be told of an error; the next opener is.
             let _ = self.device.mapping().sync(0, u64::MAX);
+            if self.device.partition_number() == 0 {
+                self.device.disk().driver.last_close();
+            }
         }
     }
 }

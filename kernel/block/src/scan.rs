@@ -10,7 +10,6 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
 use idalloc::IdAllocator;
 use klog::{pr_info, pr_warn};
 use mem::{AllocFlags, Folio};
@@ -56,6 +55,12 @@ fn announce(device: &Arc<BlockDevice>) {
 
 /// Reads the partition table again. EBUSY while a partition is in use.
 pub fn rescan(disk: &Arc<Disk>) -> Result<()> {
+    let _one = disk.scan.lock();
+    let in_use = |part: &Arc<BlockDevice>| part.is_claimed() || part.openers() > 0;
+    let old = disk.partitions();
+    if old.iter().any(in_use) {
+        return Err(Errno::EBUSY);
+    }
     let found = match read_table(disk) {
         Ok(found) => found,
         Err(partitions::Error::Io) => {
@@ -64,12 +69,7 @@ pub fn rescan(disk: &Arc<Disk>) -> Result<()> {
         }
         Err(partitions::Error::OutOfMemory) => return Err(Errno::ENOMEM),
     };
-    let mut parts = disk.parts.lock();
-    let in_use = |part: &Arc<BlockDevice>| part.is_claimed() || part.openers.load(Ordering::Acquire) > 0;
-    if parts.iter().any(in_use) {
-        return Err(Errno::EBUSY);
-    }
-    let old = core::mem::take(&mut *parts);
+    disk.parts.lock().clear();
     for part in &old {
         retire(disk, part);
     }
@@ -88,7 +88,7 @@ pub fn rescan(disk: &Arc<Disk>) -> Result<()> {
         names.push_str(&part.name()[disk.name().len()..]);
         announce(&part);
         show::add_partition(disk, &part);
-        parts.push(part);
+        disk.parts.lock().push(part);
     }
     if !names.is_empty() {
         pr_info!(" {}:{names}", disk.name());

@@ -65,6 +65,7 @@ fn bring_up(info: &'static BootInfo, line: &CommandLine) -> Result<()> {
     pci::init();
     virtio::init();
     virtio_blk::init();
+    loopdev::init()?;
     syscall::install();
     unpack_initramfs(info, &root);
     start_first(line, root)?;

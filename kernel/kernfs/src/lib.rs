@@ -62,6 +62,10 @@ pub trait Meta: Send + Sync {
         None
     }
 
+    /// It was taken out of its [`Tree`]; [`Meta::is_alive`] says no from now on, where that matters: names that were
+    /// looked up before stay in the name cache until they are asked.
+    fn removed(&self) {}
+
     /// Whether what it describes still exists.
     fn is_alive(&self) -> bool {
         true

@@ -81,7 +81,7 @@ fn make_inode(sb: &Arc<SuperBlock>, ino: u64, node: Node) -> InodeRef {
 }
 
 impl Node {
-    fn meta(&self) -> &dyn Meta {
+    pub(crate) fn meta(&self) -> &dyn Meta {
         match self {
             Node::Dir(dir) => &**dir,
             Node::Text(text) => &**text,

@@ -6,6 +6,7 @@ use abi::errno::Result;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use sync::SpinLock;
 use sync::levels::SuperBlock;
 use vfs::{Caller, Link};
@@ -13,6 +14,8 @@ use vfs::{Caller, Link};
 /// A directory with registered entries.
 pub struct Tree {
     entries: SpinLock<BTreeMap<Vec<u8>, Node>, SuperBlock>,
+    /// Taken out of the tree above: what was looked up before leads nowhere any more.
+    removed: AtomicBool,
 }
 
 impl Default for Tree {
@@ -23,7 +26,7 @@ impl Default for Tree {
 
 impl Tree {
     pub const fn new() -> Tree {
-        Tree { entries: SpinLock::new(BTreeMap::new()) }
+        Tree { entries: SpinLock::new(BTreeMap::new()), removed: AtomicBool::new(false) }
     }
 
     /// Registers `node` at a path below this directory, making directories on the way. An entry that is
@@ -44,7 +47,7 @@ impl Tree {
     pub fn remove(&self, path: &str) -> bool {
         let Some((first, rest)) = path.split_once('/') else {
             let removed = self.entries.lock().remove(path.as_bytes());
-            return removed.is_some();
+            return removed.inspect(|node| node.meta().removed()).is_some();
         };
         match self.get(first.as_bytes()) {
             Some(Node::Dir(dir)) => dir.as_tree().is_some_and(|tree| tree.remove(rest)),
@@ -103,6 +106,14 @@ impl core::ops::Deref for SubTree {
 impl Meta for SubTree {
     fn mode(&self) -> u32 {
         0o555
+    }
+
+    fn removed(&self) {
+        self.0.removed.store(true, Relaxed);
+    }
+
+    fn is_alive(&self) -> bool {
+        !self.0.removed.load(Relaxed)
     }
 }
 

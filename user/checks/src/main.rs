@@ -1,7 +1,7 @@
 //! What Linux programs may rely on, checked from inside.
 //!
 //! `checks [--list] [GROUP[/NAME]...]` runs each check in a process of its own and prints one line:
-//! `ok GROUP/NAME` or `FAIL GROUP/NAME: why`; the last line is `N passed, M failed`. Everything passes
+//! `ok GROUP/NAME`, `FAIL GROUP/NAME: why`, or `skip GROUP/NAME: why` where what it needs was not given; the last line is `N passed, M failed`. Everything passes
 //! on Linux first: a check states what Linux does. A check that dies or hangs is a failure and does not
 //! stop the others.
 
@@ -10,6 +10,7 @@
 
 extern crate alloc;
 
+mod block;
 mod errors;
 mod events;
 mod exec;
@@ -43,6 +44,14 @@ impl From<Errno> for Failure {
     fn from(errno: Errno) -> Failure {
         Failure(format!("{errno:?}"))
     }
+}
+
+/// Text before the reason of a check that was not made.
+const SKIP: &str = "skip: ";
+
+/// The check cannot be made here: what it needs was not given.
+pub fn skip(why: &str) -> Failure {
+    Failure(format!("{SKIP}{why}"))
 }
 
 /// What a check answers.
@@ -99,6 +108,7 @@ const GROUPS: &[(&str, &[Check])] = &[
     ("lab", lab::CHECKS),
     ("terminals", terminals::CHECKS),
     ("procfs", procfs::CHECKS),
+    ("block", block::CHECKS),
 ];
 
 /// Seconds after which a check counts as hung. Far more than any needs, also under emulation.
@@ -155,7 +165,7 @@ fn chosen(group: &str, name: &str) -> bool {
 
 fn main() -> i32 {
     let list = env::arg(1) == Some("--list");
-    let (mut passed, mut failed) = (0, 0);
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for (group, checks) in GROUPS {
         for (name, check) in *checks {
             if list {
@@ -165,6 +175,10 @@ fn main() -> i32 {
                     Ok(()) => {
                         passed += 1;
                         println!("ok {group}/{name}");
+                    }
+                    Err(why) if why.starts_with(SKIP) => {
+                        skipped += 1;
+                        println!("skip {group}/{name}: {}", &why[SKIP.len()..]);
                     }
                     Err(why) => {
                         failed += 1;
@@ -177,7 +191,7 @@ fn main() -> i32 {
     if !list {
         println!("{passed} passed, {failed} failed");
     }
-    i32::from(failed > 0 || (passed == 0 && !list))
+    i32::from(failed > 0 || (passed + skipped == 0 && !list))
 }
 
 rt::entry!(main);
