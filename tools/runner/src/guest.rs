@@ -29,6 +29,9 @@ use crate::{commands, initramfs, qemu};
 const KEPT_TEXT: usize = 1 << 20;
 /// How long a panicking kernel may go on writing.
 const PANIC_PATIENCE: Duration = Duration::from_secs(5);
+/// After a read of fewer bytes than this, the next one waits for so long.
+const COALESCE: usize = 2048;
+const COALESCE_TIME: Duration = Duration::from_micros(500);
 const PANIC: &str = "Kernel panic - not syncing: ";
 
 /// Why there is no exit status.
@@ -440,6 +443,11 @@ fn read_events(mut stdout: impl Read, sender: &SyncSender<Event>) {
         };
         if n == 0 {
             break;
+        }
+        // QEMU writes byte by byte. Who takes every byte at once is woken for every byte, which costs both sides more
+        // than all the rest; who comes a little later finds many.
+        if n < COALESCE {
+            std::thread::sleep(COALESCE_TIME);
         }
         decoder.feed(&buf[..n], |event| {
             let event = match event {
