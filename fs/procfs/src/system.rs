@@ -30,6 +30,7 @@ pub fn register(command_line: &'static str) {
     PROC.add("softirqs", text(|out| irq::softirq::show(out)));
     PROC.add("stat", text(stat));
     PROC.add("swaps", text(swaps));
+    PROC.add("sysrq-trigger", sysrq_trigger());
     PROC.add("uptime", text(uptime));
     PROC.add("version", text(version));
     PROC.add("vmstat", text(vmstat));
@@ -63,6 +64,15 @@ impl RecordSource for OpenSymbols {
         written(writeln!(out, "{address:016x} t {}", name.as_str()))?;
         Ok(Next::At(cursor + 1))
     }
+}
+
+/// Written: the first character is a key of `kcore::sysrq`. Only root may, and reading fails, as on Linux.
+fn sysrq_trigger() -> Node {
+    let press = |text: &str| {
+        text.bytes().next().map(kcore::sysrq::trigger);
+        Ok(())
+    };
+    knob(0o200, |_| Err(fmt::Error), press)
 }
 
 /// A text for root alone.

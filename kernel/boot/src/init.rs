@@ -142,7 +142,6 @@ fn unpack_initramfs(info: &BootInfo, root: &Path) {
 fn start_first(line: &CommandLine, root: Path) -> Result<()> {
     let mut programs = Vec::new();
     programs.push(line.value("rdinit").unwrap_or("/init").to_string());
-    programs.extend(line.value("init").map(ToString::to_string));
     programs.extend(["/sbin/init", "/etc/init", "/bin/init", "/bin/sh"].map(ToString::to_string));
     let mut env: Vec<String> = ["HOME=/", "TERM=linux"].map(ToString::to_string).into();
     let mut args = Vec::new();
@@ -157,6 +156,7 @@ fn start_first(line: &CommandLine, root: Path) -> Result<()> {
     kcore::first::start(First {
         root,
         programs,
+        requested: line.value("init").map(ToString::to_string),
         args,
         env,
         traced: line.has("ochre.trace"),

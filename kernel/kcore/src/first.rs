@@ -29,6 +29,8 @@ pub struct First {
     pub root: Path,
     /// Tried in order; the first argument of each is its own path.
     pub programs: Vec<String>,
+    /// `init=`: tried after the first of `programs`, and must then work.
+    pub requested: Option<String>,
     pub args: Vec<String>,
     pub env: Vec<String>,
     /// Begin with the system-call trace switched on; children inherit it.
@@ -106,11 +108,22 @@ pub fn start(first: First) -> Result<()> {
 /// The first steps of process 1: its descriptors, then its program.
 fn begin(ctx: &mut Ctx, first: &First) {
     open_console(ctx);
-    for program in &first.programs {
+    for (at, program) in first.programs.iter().enumerate() {
+        if at == 1
+            && let Some(requested) = &first.requested
+        {
+            match run(ctx, first, requested) {
+                Ok(()) => return,
+                Err(errno) => panic!("Requested init {requested} failed (error {}).", -errno.number()),
+            }
+        }
         match run(ctx, first, program) {
             Ok(()) => return,
+            Err(Errno::ENOENT) if at == 0 && program != "/init" => {
+                pr_err!("check access for rdinit={program} failed: {}, ignoring", -Errno::ENOENT.number())
+            }
             Err(Errno::ENOENT) => {}
-            Err(errno) => pr_err!("{program} exists but couldn't be executed: {errno}"),
+            Err(errno) => pr_err!("{program} exists but couldn't be executed (error {})", -errno.number()),
         }
     }
     panic!("No working init found. Try passing init= option to kernel.");

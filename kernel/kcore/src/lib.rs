@@ -54,6 +54,7 @@ pub mod show;
 pub mod signal;
 pub mod signalfd;
 mod subject;
+pub mod sysrq;
 mod thread;
 pub mod timerfd;
 pub mod timers;
