@@ -126,11 +126,13 @@ fn entropy() -> [u8; 64] {
 
 /// Unpacks the initial RAM disk, then gives its memory back.
 fn unpack_initramfs(info: &BootInfo, root: &Path) {
+    let complain = |name: &[u8], error| pr_err!("initramfs: {}: {error}", String::from_utf8_lossy(name));
+    if let Err(failed) = vfs::initramfs::unpack(root, vfs::initramfs::DEFAULT.as_bytes(), complain) {
+        pr_err!("initramfs: the built-in one: {failed}");
+    }
     let Some((start, len)) = info.initrd else { return };
     let archive = mem::boot_memory(start, len);
-    match vfs::initramfs::unpack(root, archive, |name, error| {
-        pr_err!("initramfs: {}: {error}", String::from_utf8_lossy(name));
-    }) {
+    match vfs::initramfs::unpack(root, archive, complain) {
         Ok(summary) => pr_info!("initramfs: {} files, {} KiB", summary.files, summary.bytes >> 10),
         Err(corrupt) => pr_err!("initramfs: damaged: {corrupt}"),
     }

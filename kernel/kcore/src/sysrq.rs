@@ -22,12 +22,7 @@ struct Key {
 
 const KEYS: &[Key] = &[
     Key { letter: b'b', action: "Resetting", help: "reboot(b)", run: || arch::power::reboot() },
-    Key {
-        letter: b'c',
-        action: "Trigger a crash",
-        help: "crash(c)",
-        run: || panic!("sysrq triggered crash"),
-    },
+    Key { letter: b'c', action: "Trigger a crash", help: "crash(c)", run: crash },
     Key {
         letter: b'e',
         action: "Terminate All Tasks",
@@ -38,7 +33,9 @@ const KEYS: &[Key] = &[
         letter: b'f',
         action: "Manual OOM execution",
         help: "memory-full-oom-kill(f)",
-        run: || drop(oom::out_of_memory(0)),
+        run: || {
+            let _ = oom::out_of_memory(0); // it says itself when there is nobody to kill
+        },
     },
     Key { letter: b'i', action: "Kill All Tasks", help: "kill-all-tasks(i)", run: || signal_all(SIGKILL) },
     Key { letter: b'm', action: "Show Memory", help: "show-memory-usage(m)", run: show_memory },
@@ -75,6 +72,12 @@ impl fmt::Display for Words {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
         self.0.iter().try_for_each(|key| write!(out, "{} ", key.help))
     }
+}
+
+/// A panic of the machine, and not only of the writer's system call.
+fn crash() {
+    let _no_switch = sync::preempt_off(); // what fails here cannot be left behind
+    panic!("sysrq triggered crash")
 }
 
 /// Every program but the first process.

@@ -49,6 +49,20 @@ impl fmt::Display for Failed {
     }
 }
 
+/// What the root file system holds before anything is unpacked, so that the first process has a console even when the
+/// archive, made by somebody who is not root, has no device files: /dev, /dev/console (5:1), /root. As Linux's
+/// usr/default_cpio_list.
+pub const DEFAULT: &str = concat!(
+    "07070100000001000041ED0000000000000000000000020000000000000000",
+    "000000000000000000000000000000000000000400000000dev\0\0\0",
+    "07070100000002000021800000000000000000000000010000000000000000",
+    "000000000000000000000005000000010000000C00000000dev/console\0\0\0",
+    "07070100000003000041C00000000000000000000000020000000000000000",
+    "000000000000000000000000000000000000000500000000root\0\0",
+    "07070100000000000000000000000000000000000000010000000000000000",
+    "000000000000000000000000000000000000000B00000000TRAILER!!!\0\0\0\0",
+);
+
 /// Unpacks `bytes` below `root` as root; `complain(name, error)` is told of entries that fail. Plain and
 /// gzip-compressed archives may follow one another.
 pub fn unpack(

@@ -57,6 +57,7 @@ pub enum Cmd {
         arguments: Vec<String>,
     },
     /// Install what is missing on this host, and say what is there
+    #[command(after_help = SETUP_EXAMPLES)]
     Setup(SetupArgs),
 }
 
@@ -85,6 +86,14 @@ Examples:
   qemu-system-riscv64 -M virt -m 256M -nographic \\
       -kernel $(cargo run -q -- path kernel) -initrd $(cargo run -q -- path initramfs)
   gdb $(cargo run -q -- path kernel --arch x86_64)";
+
+const SETUP_EXAMPLES: &str = "\
+Examples:
+  cargo run -- setup                             everything, for all architectures
+  cargo run -- setup --arch riscv64 --busybox ./busybox
+
+Needed: a Rust target (rustup, or Debian's rustc-web), QEMU 7.2 or later with firmware (apt), and
+Debian's busybox-static (downloaded through apt into target/cache; the host's apt stays as it is).";
 
 const BENCH_EXAMPLES: &str = "\
 Examples:

@@ -65,8 +65,7 @@ fn report(guest: &Guest, error: &anyhow::Error, args: &ExecArgs) {
         Some(Failure::Panic(_) | Failure::Boot(_) | Failure::Ended(_) | Failure::Mixed) => {
             guest.last_words(60)
         }
-        Some(Failure::Timeout(_)) => guest.last_words(20),
-        None => String::new(),
+        Some(Failure::Timeout(_)) | None => String::new(),
     };
     if !shown.is_empty() {
         eprintln!("{}", symbols::annotate(guest.kernel(), &shown));

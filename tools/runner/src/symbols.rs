@@ -1,9 +1,9 @@
-//! Source lines for the addresses in a kernel's last words.
+//! Functions and source lines for the addresses in a kernel's last words.
 //!
-//! Idea: the kernel names functions itself; files and lines are in its debug information, which stays on the host.
-//! A word of 16 hexadecimal digits that lies in the kernel's code is an address.
+//! Idea: names, files and lines are in the kernel's debug information, which stays on the host. A word of 16
+//! hexadecimal digits that lies in the kernel's code is an address. One address may stand for several functions that
+//! were made one by inlining: the innermost comes first.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -22,7 +22,7 @@ pub fn annotate(kernel: &Path, text: &str) -> String {
     let data = fs::read(kernel).unwrap_or_default();
     let Some(context) = context(&data) else { return text.to_owned() };
     let annotated = text.lines().map(|line| {
-        let places: BTreeSet<String> =
+        let places: Vec<String> =
             addresses(line).filter_map(|address| place(&context, line, address)).collect();
         places.into_iter().fold(line.to_owned(), |line, place| line + "  " + &place)
     });
@@ -53,16 +53,40 @@ fn place(context: &Context<'_>, line: &str, address: u64) -> Option<String> {
     // A stack trace has return addresses, which belong to the call before them; a register dump has the place itself.
     let is_register = ["pc", "rip", "RIP", "epc"].iter().any(|name| line.contains(name));
     let probe = if is_register { address } else { address - 1 };
-    let location = context.find_location(probe).ok().flatten()?;
-    let file = location.file?;
-    let root = places::root().to_string_lossy();
-    let file = file.strip_prefix(&*root).map_or(file, |rest| rest.trim_start_matches('/'));
-    Some(format!("{file}:{}", location.line.unwrap_or(0)))
+    let mut frames = context.find_frames(probe).skip_all_loads().ok()?;
+    let mut places = Vec::new();
+    while let Ok(Some(frame)) = frames.next() {
+        let name = frame.function.as_ref().and_then(|f| f.demangle().ok()).map(|name| short(&name));
+        let at = frame.location.and_then(|location| {
+            let file = location.file?;
+            let root = places::root().to_string_lossy();
+            let file = file.strip_prefix(&*root).map_or(file, |rest| rest.trim_start_matches('/'));
+            Some(format!("{file}:{}", location.line.unwrap_or(0)))
+        });
+        places.extend([name, at].into_iter().flatten().reduce(|name, at| format!("{name} ({at})")));
+    }
+    (!places.is_empty()).then(|| places.join(" < "))
+}
+
+/// A name without the hash that makes it unique.
+fn short(name: &str) -> String {
+    match name.rsplit_once("::h") {
+        Some((name, hash)) if hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            name.to_owned()
+        }
+        _ => name.to_owned(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::addresses;
+    use super::{addresses, short};
+
+    #[test]
+    fn hashes_are_left_out() {
+        assert_eq!(short("kcore::sysrq::trigger::h0123456789abcdef"), "kcore::sysrq::trigger");
+        assert_eq!(short("a::hot"), "a::hot");
+    }
 
     #[test]
     fn addresses_are_found_in_traces_and_registers() {

@@ -2,33 +2,44 @@
 //!
 //! These state what the runner promises; the kernel's own tests are in other files.
 
-use std::io::Write;
-use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+mod support;
+
+use std::io::{Read, Write};
+use std::process::{Child, Command, Output, Stdio};
 
 use runner::arch::Arch;
 use runner::guest::Finished;
 use runner::testing;
+use support::{Person, RUNNER, assert_no_emulator};
 
-const RUNNER: &str = env!("CARGO_BIN_EXE_runner");
+const CTRL_C: &str = "\x03";
 
 fn sh(arch: Arch, script: &str) -> Finished {
     testing::sh(RUNNER, arch, script).expect("the guest runs it")
 }
 
 /// The runner itself, as a person calls it.
-fn exec(arch: Arch, options: &[&str], argv: &[&str], input: &[u8]) -> Output {
+fn start(arch: Arch, options: &[&str], argv: &[&str]) -> Child {
     let mut command = Command::new(RUNNER);
     command.args(["exec", "--arch", arch.name()]).args(options);
     if let Some(kernel) = std::env::var_os("OCHRE_TEST_KERNEL") {
         command.arg("--kernel").arg(kernel);
     }
     command.arg("--").args(argv).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("the runner starts");
+    command.spawn().expect("the runner starts")
+}
+
+fn exec(arch: Arch, options: &[&str], argv: &[&str], input: &[u8]) -> Output {
+    let mut child = start(arch, options, argv);
+    let pid = child.id();
     let mut stdin = child.stdin.take().expect("piped");
-    let _ = stdin.write_all(input); // the program may end before it has read everything
-    drop(stdin);
-    child.wait_with_output().expect("the runner ends")
+    let input = input.to_vec();
+    // In a thread: the program may write more than a pipe holds before it reads, and may end without reading.
+    let feeder = std::thread::spawn(move || drop(stdin.write_all(&input)));
+    let output = child.wait_with_output().expect("the runner ends");
+    feeder.join().expect("it does not panic");
+    assert_no_emulator(pid);
+    output
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -47,20 +58,167 @@ fn streams_and_status_are_passed() {
 
 #[test]
 fn a_hang_ends_with_125_and_one_line() {
-    let begin = Instant::now();
-    let output = exec(Arch::default(), &["--timeout", "20"], &["sh", "-c", "echo before; sleep 1000"], b"");
-    assert_eq!(output.status.code(), Some(125));
-    assert_eq!(text(&output.stdout), "before\n");
-    assert!(text(&output.stderr).ends_with("did not end within 20 s\n"), "{}", text(&output.stderr));
-    assert!(begin.elapsed() < Duration::from_secs(60));
+    for arch in Arch::ALL {
+        let output = exec(arch, &["--timeout", "20"], &["sh", "-c", "echo before; sleep 1000"], b"");
+        assert_eq!(output.status.code(), Some(125));
+        assert_eq!(text(&output.stdout), "before\n");
+        let message = "runner: the program in the guest did not end within 20 s\n";
+        assert_eq!(text(&output.stderr), message, "{arch}");
+    }
 }
 
 #[test]
-fn every_byte_arrives() {
-    let bytes: Vec<u8> = (0..20_000u32).map(|i| (i * i >> 7) as u8).collect();
+fn a_panic_ends_with_125_and_its_trace_with_names() {
     for arch in Arch::ALL {
-        let output = exec(arch, &[], &["cat"], &bytes);
+        let script = "echo before; echo c > /proc/sysrq-trigger; echo after";
+        let output = exec(arch, &[], &["sh", "-c", script], b"");
+        assert_eq!(output.status.code(), Some(125), "{arch}");
+        assert_eq!(text(&output.stdout), "before\n");
+        let report = text(&output.stderr);
+        for words in
+            ["Kernel panic - not syncing: sysrq triggered crash", "Call Trace:", "kcore::sysrq::trigger"]
+        {
+            assert!(report.contains(words), "{arch}: {words} in {report}");
+        }
+        assert!(report.contains("kernel/kcore/src/sysrq.rs:"), "{arch}: {report}");
+        let last = report.lines().last().unwrap_or_default();
+        assert!(
+            last.starts_with("runner: the guest's kernel panicked: sysrq triggered crash"),
+            "{arch}: {last}"
+        );
+    }
+}
+
+#[test]
+fn a_machine_without_a_program_panics() {
+    let arch = Arch::X86_64;
+    let output = exec(arch, &["--append", "rdinit=/missing init=/also/missing"], &["true"], b"");
+    assert_eq!(output.status.code(), Some(125));
+    let report = text(&output.stderr);
+    assert!(report.contains("check access for rdinit=/missing failed: -2, ignoring"), "{report}");
+    assert!(report.contains("Requested init /also/missing failed (error -2)"), "{report}");
+}
+
+/// Bytes of every value, without a pattern that a line's flow control or translation would leave alone.
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 1u64;
+    let mut next = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 56) as u8
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+#[test]
+fn every_byte_arrives_on_both_streams() {
+    let bytes = noise(200_000);
+    for arch in Arch::ALL {
+        let script = "tee /proc/self/fd/2";
+        let output = exec(arch, &[], &["sh", "-c", script], &bytes);
+        assert_eq!(output.status.code(), Some(0), "{arch}");
         assert!(output.stdout == bytes, "{arch}: {} bytes came back", output.stdout.len());
+        assert!(output.stderr == bytes, "{arch}: {} bytes came back", output.stderr.len());
+    }
+}
+
+#[test]
+fn much_output_arrives() {
+    for arch in Arch::ALL {
+        let output = exec(arch, &[], &["sh", "-c", "seq 300000 | md5sum >&2; seq 300000"], b"");
+        let expected: String = (1..=300_000).map(|n| format!("{n}\n")).collect();
+        assert!(output.stdout == expected.as_bytes(), "{arch}: {} bytes came", output.stdout.len());
+        assert_eq!(text(&output.stderr), "daef482d6c698625ab13d987d14e8781  -\n", "{arch}");
+    }
+}
+
+#[test]
+fn input_may_be_ignored_closed_or_endless() {
+    for arch in Arch::ALL {
+        // Closed at once.
+        let output = exec(arch, &[], &["wc", "-c"], b"");
+        assert_eq!(text(&output.stdout), "0\n");
+        // More than anybody reads.
+        let output = exec(arch, &[], &["head", "-c", "10"], &noise(3_000_000));
+        assert!(output.stdout == noise(10), "{arch}");
+        assert_eq!(output.status.code(), Some(0), "{arch}");
+        // Still open when the program ends.
+        let mut child = start(arch, &[], &["sh", "-c", "read line; echo \"$line\"; exit 4"]);
+        let mut stdin = child.stdin.take().expect("piped");
+        stdin.write_all(b"first\nsecond").expect("it takes it");
+        let mut out = String::new();
+        child.stdout.take().expect("piped").read_to_string(&mut out).expect("text");
+        assert_eq!((out.as_str(), child.wait().expect("it ends").code()), ("first\n", Some(4)), "{arch}");
+        drop(stdin);
+    }
+}
+
+#[test]
+fn arguments_and_environment_arrive_as_they_are() {
+    for arch in Arch::ALL {
+        let odd = ["a b", "c'd", "e\"f", "$HOME", "*", "", "ü", "new\nline", "--help", "-", "\\", "%s"];
+        let script = "for i; do printf '<%s>' \"$i\"; done; echo; echo \"$A\" \"$PWD\"";
+        let mut argv = vec!["sh", "-c", script, "name"];
+        argv.extend(odd);
+        let output = exec(arch, &["--env", "A=x = y  z", "--cwd", "/tmp"], &argv, b"");
+        let expected: String = odd.iter().map(|word| format!("<{word}>")).collect();
+        assert_eq!(text(&output.stdout), format!("{expected}\nx = y  z /tmp\n"), "{arch}");
+    }
+}
+
+#[test]
+fn two_runs_side_by_side() {
+    let children = Arch::ALL.map(|arch| {
+        let mut child = start(arch, &[], &["sh", "-c", "read a; echo $a; exec md5sum"]);
+        let mut stdin = child.stdin.take().expect("piped");
+        stdin.write_all(format!("{arch}\n").as_bytes()).expect("it takes it");
+        (arch, child, stdin)
+    });
+    for (arch, child, mut stdin) in children {
+        stdin.write_all(b"x").expect("it takes it");
+        drop(stdin);
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(text(&output.stdout), format!("{arch}\n9dd4e461268c8034f5c8564e155c67a6  -\n"));
+    }
+}
+
+#[test]
+fn ctrl_c_ends_the_guest_and_restores_the_terminal() {
+    for arch in Arch::ALL {
+        let mut person =
+            Person::start(&["exec", "--arch", arch.name(), "--", "sh", "-c", "echo up; sleep 1000"]);
+        person.console.expect("up");
+        person.console.send(CTRL_C);
+        let (status, text) = person.leave();
+        assert_eq!(status.code(), Some(130), "{arch}: {text}");
+    }
+}
+
+#[test]
+fn wrong_options_are_explained() {
+    let check = |arguments: &[&str], code: i32, words: &str| {
+        let output = Command::new(RUNNER).args(arguments).output().expect("it starts");
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {message}");
+        assert!(message.contains(words), "{arguments:?}: {words} in {message}");
+    };
+    check(&["exec"], 2, "-- <CMD>");
+    check(&["exec", "--arch", "z80", "--", "true"], 2, "riscv64, x86_64");
+    check(&["exec", "--smp", "0", "--", "true"], 2, "1..=512");
+    check(&["exec", "--timeout", "soon", "--", "true"], 2, "a number of seconds is wanted");
+    check(&["exec", "--env", "A", "--", "true"], 2, "NAME=VALUE is wanted");
+    check(&["exec", "--kernel", "/missing", "--", "true"], 125, "there is no kernel /missing");
+    check(&["exec", "--busybox", "/missing", "--", "true"], 125, "/missing");
+    check(&["exec", "--qemu", "-nonsense", "--", "true"], 125, "-nonsense");
+    check(&["exec", "--mem", "lots", "--", "true"], 125, "lots");
+    check(&["bot"], 2, "unrecognized subcommand");
+}
+
+#[test]
+fn help_shows_examples() {
+    for command in [&[][..], &["boot"], &["exec"], &["path"], &["bench"], &["setup"]] {
+        let output = Command::new(RUNNER).args(command).arg("--help").output().expect("it starts");
+        assert!(output.status.success());
+        assert!(text(&output.stdout).contains("Examples:"), "{command:?}");
     }
 }
 
