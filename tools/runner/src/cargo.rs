@@ -19,6 +19,9 @@ pub enum Toolchain {
     DebianWeb,
 }
 
+/// The compiler of [`Toolchain::DebianWeb`].
+pub const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+
 /// A built program.
 #[derive(Clone, Debug)]
 pub struct Program {
@@ -98,7 +101,7 @@ fn vdso(target: &Path, arch: Arch, toolchain: Toolchain) -> Result<PathBuf> {
         "-Crelocation-model=pic\x1f-Ccode-model=".to_owned() + arch.pic_code_model(),
     );
     run(build, &format!("the vDSO for {arch}"))?;
-    let (linker, flavor) = linker()?;
+    let (linker, flavor) = linker(toolchain)?;
     let mut link = Command::new(linker);
     link.args(flavor).args([
         "-shared",
@@ -130,10 +133,15 @@ fn vdso(target: &Path, arch: Arch, toolchain: Toolchain) -> Result<PathBuf> {
 }
 
 /// LLVM's linker, and the arguments that make it behave as Unix linkers do: Rust's own, else the host's.
-fn linker() -> Result<(PathBuf, &'static [&'static str])> {
-    let sysroot =
-        shell::output(Command::new(rustc()).args(["--print", "sysroot"]).current_dir(places::root()))?;
-    let version = shell::output(Command::new(rustc()).arg("-vV").current_dir(places::root()))?;
+fn linker(toolchain: Toolchain) -> Result<(PathBuf, &'static [&'static str])> {
+    let rustc = match toolchain {
+        Toolchain::Current => rustc(),
+        Toolchain::DebianWeb => DEBIAN_RUSTC.into(),
+    };
+    let ask =
+        |question: &[&str]| shell::output(Command::new(&rustc).args(question).current_dir(places::root()));
+    let sysroot = ask(&["--print", "sysroot"])?;
+    let version = ask(&["-vV"])?;
     let host = version
         .lines()
         .find_map(|line| line.strip_prefix("host: "))
@@ -164,7 +172,7 @@ fn build(verb: &str, arch: Arch, toolchain: Toolchain, dir: &Path) -> Command {
         Toolchain::Current => Command::new(cargo()),
         Toolchain::DebianWeb => {
             let mut command = Command::new("/usr/bin/cargo");
-            command.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1").env_remove("RUSTUP_TOOLCHAIN");
+            command.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1").env_remove("RUSTUP_TOOLCHAIN");
             command
         }
     };

@@ -72,7 +72,7 @@ fn debian_toolchain() -> Result<()> {
     if !std::path::Path::new(WEB_LIBRARY).exists() {
         install(&WEB_PACKAGES)?;
     }
-    let version = shell::output(Command::new("/usr/bin/rustc").arg("--version"))?;
+    let version = shell::output(Command::new(cargo::DEBIAN_RUSTC).arg("--version"))?;
     let wanted = env!("CARGO_PKG_RUST_VERSION");
     if parse_version(&version) < parse_version(wanted) {
         bail!("Debian's {} is older than Rust {wanted}", version.trim());
