@@ -180,6 +180,9 @@ fn build(verb: &str, arch: Arch, toolchain: Toolchain, dir: &Path) -> Command {
     if toolchain == Toolchain::DebianWeb {
         command
             .args(["-Zbuild-std=core,alloc,compiler_builtins", "-Zbuild-std-features=compiler-builtins-mem"]);
+        // The targets name `rust-lld`, which Debian has under its own name.
+        let target = arch.target().to_uppercase().replace('-', "_");
+        command.env(format!("CARGO_TARGET_{target}_LINKER"), "ld.lld");
     }
     // The flags of the repository's configuration hold, whatever the person's environment says for the host.
     for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR"] {

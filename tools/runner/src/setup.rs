@@ -18,7 +18,7 @@ const INSTALL_LIMIT: Duration = Duration::from_secs(900);
 /// Seconds before an index is fetched and an installation tried once more.
 const INSTALL_PAUSES: [u64; 4] = [0, 10, 30, 60];
 /// Debian's compiler with the source of its library, and linker; only a release with this or a newer Rust will do.
-const WEB_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-llvm"];
+const WEB_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld"];
 const WEB_LIBRARY: &str = "/usr/lib/rustlib/src/rust/library/core/Cargo.toml";
 
 /// Sees to everything for `arch`, with a line for what is already there, too.
@@ -69,15 +69,29 @@ pub fn toolchain(arch: Arch) -> Result<Toolchain> {
 
 /// Debian's `rustc-web`, when its library source is there and it is new enough.
 fn debian_toolchain() -> Result<()> {
+    let wanted = env!("CARGO_PKG_RUST_VERSION");
+    let is_enough = |version: &str| parse_version(version) >= parse_version(wanted);
     if !std::path::Path::new(WEB_LIBRARY).exists() {
+        let version =
+            candidate(WEB_PACKAGES[0]).context("there is no rustc-web among this host's packages")?;
+        if !is_enough(&version) {
+            bail!("this host's rustc-web {version} is older than Rust {wanted}"); // nothing is installed in vain
+        }
         install(&WEB_PACKAGES)?;
     }
     let version = shell::output(Command::new(cargo::DEBIAN_RUSTC).arg("--version"))?;
-    let wanted = env!("CARGO_PKG_RUST_VERSION");
-    if parse_version(&version) < parse_version(wanted) {
+    if !is_enough(&version) {
         bail!("Debian's {} is older than Rust {wanted}", version.trim());
     }
     Ok(())
+}
+
+/// The version of a package that apt would install.
+fn candidate(package: &str) -> Option<String> {
+    let policy =
+        shell::output(Command::new("apt-cache").env("LC_ALL", "C").args(["policy", package])).ok()?;
+    let version = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: "))?;
+    (version != "(none)").then(|| version.to_owned())
 }
 
 /// The first `major.minor` in `text`.
@@ -128,10 +142,7 @@ fn matching_version((note, identity): (String, &String)) -> Option<String> {
 
 /// The packages that exist in the host's Debian release.
 fn qemu_packages(arch: Arch) -> Vec<String> {
-    let exists = |name: &str| {
-        let policy = shell::output(Command::new("apt-cache").args(["policy", name])).unwrap_or_default();
-        policy.contains("Candidate:") && !policy.contains("Candidate: (none)")
-    };
+    let exists = |name: &str| candidate(name).is_some();
     let choose = |names: &&[&str]| {
         let found = names.iter().find(|name| exists(name)).or(names.last());
         found.map_or(String::new(), |name| (*name).to_owned())
