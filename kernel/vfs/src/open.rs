@@ -126,7 +126,9 @@ fn open_or_create(caller: &Caller, start: Start, path: &[u8], how: OpenHow) -> R
         if how.flags & O_NOFOLLOW != 0 {
             return Err(Errno::ELOOP);
         }
-        walk.follow_last(place.inode(), last.slash)?;
+        if walk.follow_last(place.inode(), last.slash)? {
+            return open_place(caller, walk.at().clone(), how.flags, false);
+        }
     }
 }
 

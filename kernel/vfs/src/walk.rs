@@ -218,8 +218,9 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Goes on through a link that [`Walk::to_parent`] stopped at: the next call works on where it leads.
-    pub fn follow_last(&mut self, link: &InodeRef, slash: bool) -> Result<()> {
+    /// Goes on through a link that [`Walk::to_parent`] stopped at. True: it was a magic link, and the walk stands at
+    /// its target, which has no name to look up; false: the next call works on where the link's text leads.
+    pub fn follow_last(&mut self, link: &InodeRef, slash: bool) -> Result<bool> {
         self.must_be_dir |= slash;
         self.follow(link)
     }
@@ -250,16 +251,16 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Follows a symbolic link that lies in the directory where the walk stands.
-    fn follow(&mut self, link: &InodeRef) -> Result<()> {
+    /// Follows a symbolic link that lies in the directory where the walk stands; whether it was a magic one.
+    fn follow(&mut self, link: &InodeRef) -> Result<bool> {
         self.links += 1;
         let forbidden = self.at.mount.flags().contains(MountFlags::NOSYMFOLLOW);
         if self.links > MAXSYMLINKS || forbidden || self.look.contains(Look::NO_SYMLINKS) {
             return Err(Errno::ELOOP);
         }
         match link.ops.follow(link, self.caller)? {
-            Link::Text(text) => self.follow_text(text),
-            Link::Jump(path) => self.jump(path),
+            Link::Text(text) => self.follow_text(text).map(|()| false),
+            Link::Jump(path) => self.jump(path).map(|()| true),
         }
     }
 

@@ -62,9 +62,8 @@ fn report(guest: &Guest, error: &anyhow::Error, args: &ExecArgs) {
     let shown = match error.downcast_ref() {
         // With --verbose the console was shown as it came.
         _ if args.verbose => String::new(),
-        Some(Failure::Panic(_) | Failure::Boot(_) | Failure::Ended(_) | Failure::Mixed) => {
-            guest.last_words(60)
-        }
+        Some(Failure::Panic(_)) => guest.panic_report(),
+        Some(Failure::Boot(_) | Failure::Ended(_) | Failure::Mixed) => guest.last_words(60),
         Some(Failure::Timeout(_)) | None => String::new(),
     };
     if !shown.is_empty() {

@@ -402,6 +402,15 @@ impl Guest {
         all[all.len().saturating_sub(lines)..].join("\n")
     }
 
+    /// The console's text from shortly before a panic.
+    pub fn panic_report(&self) -> String {
+        const BEFORE: usize = 5;
+        let text = String::from_utf8_lossy(&self.text).replace('\r', "");
+        let lines: Vec<&str> = text.lines().collect();
+        let start = lines.iter().position(|line| line.contains(PANIC)).unwrap_or(0);
+        lines[start.saturating_sub(BEFORE)..].join("\n")
+    }
+
     /// Lets the guest switch itself off; kills it when that takes too long.
     pub fn power_off(self) {
         self.line.send(Kind::Bye, b"");

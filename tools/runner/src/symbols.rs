@@ -56,7 +56,8 @@ fn place(context: &Context<'_>, line: &str, address: u64) -> Option<String> {
     let mut frames = context.find_frames(probe).skip_all_loads().ok()?;
     let mut places = Vec::new();
     while let Ok(Some(frame)) = frames.next() {
-        let name = frame.function.as_ref().and_then(|f| f.demangle().ok()).map(|name| short(&name));
+        let name =
+            frame.function.as_ref().and_then(|f| f.demangle().ok()).map(|name| short(&name).to_owned());
         let at = frame.location.and_then(|location| {
             let file = location.file?;
             let root = places::root().to_string_lossy();
@@ -65,17 +66,15 @@ fn place(context: &Context<'_>, line: &str, address: u64) -> Option<String> {
         });
         places.extend([name, at].into_iter().flatten().reduce(|name, at| format!("{name} ({at})")));
     }
-    (!places.is_empty()).then(|| places.join(" < "))
+    // Rust's own library is of interest only where nothing else is.
+    let (theirs, ours): (Vec<_>, Vec<_>) = places.into_iter().partition(|place| place.contains("(/rustc/"));
+    let shown = if ours.is_empty() { theirs } else { ours };
+    (!shown.is_empty()).then(|| shown.join(" < "))
 }
 
-/// A name without the hash that makes it unique.
-fn short(name: &str) -> String {
-    match name.rsplit_once("::h") {
-        Some((name, hash)) if hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => {
-            name.to_owned()
-        }
-        _ => name.to_owned(),
-    }
+/// A function's name without what it is generic over.
+fn short(name: &str) -> &str {
+    name.find('<').filter(|&at| at > 0).map_or(name, |at| &name[..at])
 }
 
 #[cfg(test)]
@@ -83,9 +82,10 @@ mod tests {
     use super::{addresses, short};
 
     #[test]
-    fn hashes_are_left_out() {
-        assert_eq!(short("kcore::sysrq::trigger::h0123456789abcdef"), "kcore::sysrq::trigger");
-        assert_eq!(short("a::hot"), "a::hot");
+    fn names_are_short() {
+        assert_eq!(short("with_position<core::result::Result<usize, E>>"), "with_position");
+        assert_eq!(short("{closure#0}<T>"), "{closure#0}");
+        assert_eq!(short("<T as Trait>::method"), "<T as Trait>::method");
     }
 
     #[test]

@@ -91,9 +91,14 @@ fn descriptors() -> Outcome {
     equal!(fs::readlink(&path, &mut target)?, b"/dev/zero");
     let again = fs::open(&path, O_RDONLY, 0)?;
     equal!(io::read(again, &mut [1; 4])?, 4);
-    let (read, _write) = io::pipe(0)?;
+    let (read, write) = io::pipe(0)?;
     let path = CString::new(format!("/proc/self/fd/{read}")).map_err(|_| Errno::EINVAL)?;
     ensure!(fs::readlink(&path, &mut target)?.starts_with(b"pipe:["), "a pipe's link");
+    // As a shell's `> /dev/stdout`: where the link leads there is no name to make.
+    let path = CString::new(format!("/proc/self/fd/{write}")).map_err(|_| Errno::EINVAL)?;
+    let again = fs::open(&path, O_WRONLY | O_CREAT | O_TRUNC, 0o666)?;
+    equal!(io::write(again, b"x")?, 1);
+    equal!(io::read(read, &mut [0; 4])?, 1);
     let info = CString::new(format!("/proc/self/fdinfo/{fd}")).map_err(|_| Errno::EINVAL)?;
     ensure!(text(&info)?.starts_with("pos:\t0\n"), "fdinfo");
     Ok(())
