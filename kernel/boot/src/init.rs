@@ -68,7 +68,7 @@ fn bring_up(info: &'static BootInfo, line: &CommandLine) -> Result<()> {
     loopdev::init()?;
     syscall::install();
     unpack_initramfs(info, &root);
-    start_first(line, root)?;
+    start_first(line, crate::root::choose(line, root))?;
     kcore::kthread::start_kthreadd()
 }
 

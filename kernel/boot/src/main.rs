@@ -13,6 +13,7 @@ extern crate alloc;
 mod hooks;
 mod init;
 mod panic;
+mod root;
 mod smp;
 mod vdso;
 

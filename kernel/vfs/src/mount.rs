@@ -257,6 +257,14 @@ pub fn root() -> Option<Path> {
     ROOT.get().map(|mount| Path { mount: mount.clone(), dentry: mount.root.clone() })
 }
 
+/// Mounts a file system on a place of the tree without asking for rights: the kernel's own mounts at boot. Its root.
+pub fn mount_at(root: Arc<Dentry>, flags: u64, target: Path) -> Result<Path> {
+    let mount = Mount::new(root.clone(), MountFlags::from_ms(flags));
+    let _tree = TREE.lock();
+    add(mount.clone(), target)?;
+    Ok(Path { mount, dentry: root })
+}
+
 /// A mount that is in no tree: for kernel objects, and the kernel's own use of a file system.
 pub fn kernel_mount(root: Arc<Dentry>) -> Arc<Mount> {
     Mount::new(root, MountFlags::empty())
