@@ -12,7 +12,7 @@ use ext4_core::namei::{NewFile, Rename as CoreRename};
 use ext4_core::{Change, Stat};
 use sync::Once;
 use vfs::{
-    Attr, Caller, Cred, FileType, Inode, InodeFlags, InodeOps, InodeRef, LastTimes, Link, NewInode, OpsRef,
+    Attr, Caller, Cred, FileType, Inode, InodeFlags, InodeOps, InodeRef, LastState, Link, NewInode, OpsRef,
     Rename, SetAttr, SuperBlock,
 };
 use vm::{CacheKind, Mapping};
@@ -197,10 +197,14 @@ impl InodeOps for ExtNode {
         self
     }
 
-    fn released(&self, last: &LastTimes) {
-        let left = match self.stat().nlink {
+    fn released(&self, last: &LastState) {
+        let left = match last.nlink {
             0 => Some(Left::Delete(self.node.clone())),
-            _ => self.unsaved((last.atime, last.mtime, last.ctime)).map(Left::Times),
+            _ => {
+                let change = self.unsaved((last.atime, last.mtime, last.ctime));
+                let promised = self.node.was_promised().then(|| self.node.clone());
+                (change.is_some() || promised.is_some()).then_some(Left::Keep { change, promised })
+            }
         };
         self.instance.leave(&self.node, left);
     }

@@ -27,8 +27,8 @@ pub(crate) type ExtInode = Arc<Inode<ExtNode>>;
 pub(crate) enum Left {
     /// The last name is gone: delete it.
     Delete(NodeRef),
-    /// Times that only memory has.
-    Times(Change),
+    /// Times that only memory has, and a node that may hold promises of room for data that was never written.
+    Keep { change: Option<Change>, promised: Option<NodeRef> },
 }
 
 /// A mounted file system.
@@ -197,9 +197,13 @@ impl Instance {
                     );
                 }
             }
-            // By a node of its own: the one that left may be older than what others wrote since.
-            Left::Times(change) => {
-                if let Ok(node) = self.fs.node(ino) {
+            Left::Keep { change, promised } => {
+                if let Some(node) = promised {
+                    self.fs.forget_promises(&node);
+                }
+                if let Some(change) = change
+                    && let Ok(node) = self.fs.node(ino)
+                {
                     let _ = self.fs.set_attributes(&node, &change);
                 }
             }

@@ -95,9 +95,9 @@ pub enum Link {
 pub trait InodeOps: Send + Sync + 'static {
     fn as_any(&self) -> &dyn Any;
 
-    /// Nobody has the inode any more: it is about to go. `last`: the times as they are in memory. May be called
-    /// wherever a reference may be dropped: does not sleep.
-    fn released(&self, last: &LastTimes) {}
+    /// Nobody has the inode any more: it is about to go. `last`: what only memory may know of it. Called wherever a
+    /// reference may be dropped, reclaim included: spin locks only.
+    fn released(&self, last: &LastState) {}
 
     /// Finds a name; `None`: there is none.
     fn lookup(&self, dir: &InodeRef, name: &[u8]) -> Result<Option<InodeRef>> {
@@ -204,9 +204,10 @@ pub trait InodeOps: Send + Sync + 'static {
     }
 }
 
-/// The times of an inode that goes, for a file system that keeps them elsewhere.
+/// Links and times of an inode that goes, for a file system that keeps them elsewhere.
 #[derive(Clone, Copy, Debug)]
-pub struct LastTimes {
+pub struct LastState {
+    pub nlink: u32,
     pub atime: TimeNs,
     pub mtime: TimeNs,
     pub ctime: TimeNs,
@@ -487,7 +488,8 @@ impl<T: InodeOps + ?Sized> Inode<T> {
 
 impl<T: InodeOps + ?Sized> Drop for Inode<T> {
     fn drop(&mut self) {
-        let last = LastTimes { atime: self.atime(), mtime: self.mtime(), ctime: self.ctime() };
+        let (atime, mtime, ctime) = (self.atime(), self.mtime(), self.ctime());
+        let last = LastState { nlink: self.nlink(), atime, mtime, ctime };
         self.ops.released(&last);
     }
 }

@@ -67,7 +67,7 @@ pub use fdtable::{FileTable, Lookup, MAX_FDS, Reserved};
 pub use file::{File, FileMode, FileOps, FileTraits, OpsRef, Owner};
 pub use fs_context::{Caller, FsContext};
 pub use inode::{
-    FileType, Inode, InodeFlags, InodeOps, InodeRef, LastTimes, Link, NewInode, Rename, TimeNs, now_ns,
+    FileType, Inode, InodeFlags, InodeOps, InodeRef, LastState, Link, NewInode, Rename, TimeNs, now_ns,
 };
 pub use iobuf::{IoBuf, Segment};
 pub use mount::{Mount, MountFlags};

@@ -346,6 +346,8 @@ pub struct Node<E: Env> {
     /// and read under the lock of the table's block, see [`crate::orphan`].
     pub(crate) next_orphan: AtomicU32,
     pub(crate) is_orphan: AtomicBool,
+    /// Room was promised to it at some time.
+    pub(crate) promised: AtomicBool,
 }
 
 /// What the node's lock guards.
@@ -366,6 +368,7 @@ impl<E: Env> Node<E> {
             tid: AtomicU32::new(0),
             next_orphan: AtomicU32::new(0),
             is_orphan: AtomicBool::new(false),
+            promised: AtomicBool::new(false),
             state: E::NodeLock::new(NodeState { inode, delayed: Delayed::new(), deleted: false }),
         })
     }
@@ -386,6 +389,11 @@ impl<E: Env> Node<E> {
 
     pub fn stat(&self, fs: &Fs<E>) -> Stat {
         self.state.lock().inode.stat(fs.geo.block_size)
+    }
+
+    /// Whether room was ever promised to it: then [`Fs::forget_promises`] when it goes out of use.
+    pub fn was_promised(&self) -> bool {
+        self.promised.load(Ordering::Relaxed)
     }
 
     /// 512-byte units, those included that wait in memory for a place.

@@ -21,6 +21,7 @@ use crate::layout::InodeFlags;
 use abi::Errno;
 use abi::errno::Result;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 
 /// Where a block is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -118,6 +119,7 @@ impl<E: Env> Fs<E> {
             let run = self.map_inode(&state.inode, at, count)?;
             if run.place == Place::Hole {
                 self.promise(u64::from(run.len), privileged)?;
+                node.promised.store(true, Ordering::Relaxed);
                 if !state.delayed.add(at, at + run.len) {
                     self.unpromise(u64::from(run.len));
                     return Err(Errno::ENOMEM);
@@ -126,6 +128,11 @@ impl<E: Env> Fs<E> {
             at += run.len;
         }
         Ok(())
+    }
+
+    /// The node goes out of use and nothing of it is dirty: what was promised to data that never came is free again.
+    pub fn forget_promises(&self, node: &Node<E>) {
+        self.unreserve(&mut node.state.lock(), 0, u32::MAX);
     }
 
     /// Blocks of `from..to` will not be written after all.
@@ -152,7 +159,7 @@ impl<E: Env> Fs<E> {
             match self.write_some(node, (at, end), size, io) {
                 Ok(next) => at = next,
                 // Freed blocks may be waiting for their commit.
-                Err(Errno::ENOSPC) if tries < RETRIES => {
+                Err(Errno::ENOSPC) if tries < RETRIES && self.room_is_coming() => {
                     tries += 1;
                     self.commit_all()?;
                 }
@@ -277,7 +284,7 @@ impl<E: Env> Fs<E> {
             self.free_run(handle, pblk, u64::from(len), false)?;
             if claim == Claim::Promised {
                 // As promised before, and unconditionally: the blocks were there a moment ago.
-                self.promised.fetch_add(i64::from(len), core::sync::atomic::Ordering::AcqRel);
+                self.promised.fetch_add(i64::from(len), Ordering::AcqRel);
             }
             return Err(error);
         }

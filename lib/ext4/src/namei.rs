@@ -59,7 +59,7 @@ impl<E: Env> Fs<E> {
     fn with_room<R>(&self, mut operation: impl FnMut() -> Result<R>) -> Result<R> {
         for _ in 0..RETRIES {
             match operation() {
-                Err(Errno::ENOSPC) => self.commit_all()?,
+                Err(Errno::ENOSPC) if self.room_is_coming() => self.commit_all()?,
                 result => return result,
             }
         }

@@ -121,7 +121,7 @@ impl<E: Env> Fs<E> {
         loop {
             match self.allocate_some(node, at, end, privileged) {
                 Ok(next) => at = next,
-                Err(Errno::ENOSPC) if tries < 2 => {
+                Err(Errno::ENOSPC) if tries < 2 && self.room_is_coming() => {
                     tries += 1;
                     self.commit_all()?;
                 }

@@ -197,6 +197,12 @@ impl<E: Env> Fs<E> {
         state.running.used.then(|| self.env.now_ns().saturating_sub(state.running.since_ns))
     }
 
+    /// Whether a commit will make freed blocks usable.
+    pub(crate) fn room_is_coming(&self) -> bool {
+        let state = self.journal.state.lock();
+        !state.running.freed.is_empty() || state.committing.is_some()
+    }
+
     /// After an error that leaves memory and medium in doubt: nothing is committed any more.
     pub(crate) fn abort_journal(&self) -> bool {
         let was = core::mem::replace(&mut self.journal.state.lock().aborted, true);
