@@ -140,7 +140,7 @@ fn what_fsync_promised_survives_a_power_cut() {
         let Some(image) = Image::make("cut", "-t ext4 -b 4096 -J size=4", 64) else { return };
         let script = "mount -t ext4 /dev/vda /mnt 2> /dev/null || { mkdir -p /mnt; mount -t ext4 /dev/vda /mnt; }; cd /mnt; i=0; \
             while true; do n=$((i % 50 + 1)); \
-            while [ $n -gt 0 ]; do echo line $i of the log; n=$((n-1)); done > f$i; fsync f$i && echo safe $i; \
+            while [ $n -gt 0 ]; do echo line $i of the log; n=$((n-1)); done | dd of=f$i conv=fsync 2> /dev/null && echo safe $i; \
             [ $((i % 3)) = 0 ] && echo x > junk && mv junk other; i=$((i+1)); done";
         // A different moment each time, the first ones while the machine has hardly begun.
         let limit = Duration::from_millis(4000 + 1700 * cut as u64);
