@@ -54,6 +54,13 @@ fn kernel() {
         "sys/kernel/pid_max",
         setting(|out| writeln!(out, "{}", pid::pid_max()), |text| pid::set_pid_max(number(text)?)),
     );
+    PROC.add(
+        "sys/kernel/threads-max",
+        setting(
+            |out| writeln!(out, "{}", rlimit::threads_max()),
+            |text| rlimit::set_threads_max(number(text)?),
+        ),
+    );
     PROC.add("sys/kernel/ngroups_max", text(|out| writeln!(out, "65536")));
     PROC.add("sys/kernel/cap_last_cap", text(|out| writeln!(out, "{}", abi::cap::CAP_LAST_CAP)));
     PROC.add("sys/kernel/printk", setting(printk, set_printk));

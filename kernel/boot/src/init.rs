@@ -35,6 +35,8 @@ fn bring_up(info: &'static BootInfo, line: &CommandLine) -> Result<()> {
     start_threads()?;
     choose_policy(line);
     mem::set_reclaimer(free_memory);
+    mem::set_reclaimer(reclaim);
+    mem::set_waiter(wait_for_memory);
     sched::set_sample_hook(|_, _| kcore::usage::account_tick());
     vfs::init(mem::total_bytes() as u64, &entropy());
     reclaim::init(&crate::RECLAIM_POLICIES)?;
@@ -111,6 +113,15 @@ fn free_memory(pages_wanted: usize) -> usize {
         0 => kcore::oom::reclaim(pages_wanted),
         pages => pages,
     }
+}
+
+/// For an allocation that cannot fail: somebody has to go, and this task waits for that.
+fn wait_for_memory(kill: bool) {
+    const PAUSE_NS: u64 = 5_000_000;
+    if kill && !kcore::oom::out_of_memory(0) {
+        panic!("System is deadlocked on memory");
+    }
+    task::sleep_for_ns(PAUSE_NS);
 }
 
 /// What the machine offers as entropy at boot: hardware random numbers where there are some, the time of

@@ -138,6 +138,9 @@ impl ThreadCharge {
         let now = counts.add_thread();
         let over = now > rlimit::soft(ctx.process, RLIMIT_NPROC) && counts.uid != 0;
         let charge = ThreadCharge(Some(counts));
+        if rlimit::too_many_threads() {
+            return Err(Errno::EAGAIN);
+        }
         if over && !ctx.capable(CAP_SYS_RESOURCE) && !ctx.capable(CAP_SYS_ADMIN) {
             return Err(Errno::EAGAIN);
         }

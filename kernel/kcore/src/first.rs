@@ -8,7 +8,7 @@ use crate::ctx::{Ctx, Local};
 use crate::exec::{self, Request, Strings};
 use crate::pid::{self, Reserved};
 use crate::process::{NewProcess, Process};
-use crate::rlimit::{Limits, UserCounts};
+use crate::rlimit::{self, Limits, UserCounts};
 use crate::signal::{Handlers, ProcessSignals};
 use crate::thread::{NewThread, Thread, comm_from};
 use crate::{Result, SigSet, user};
@@ -54,7 +54,7 @@ pub fn start(first: First) -> Result<()> {
         signals: ProcessSignals::new(Handlers::new()),
         exit_signal: 0,
         mm: Some(mm.clone()),
-        limits: Limits::initial(first.memory_bytes),
+        limits: sized_limits(first.memory_bytes),
         counts: UserCounts::of(0),
     });
     let thread = Thread::new(NewThread {
@@ -127,6 +127,11 @@ fn begin(ctx: &mut Ctx, first: &First) {
         }
     }
     panic!("No working init found. Try passing init= option to kernel.");
+}
+
+fn sized_limits(memory_bytes: u64) -> Limits {
+    rlimit::size_threads(memory_bytes);
+    Limits::initial(memory_bytes)
 }
 
 fn run(ctx: &mut Ctx, first: &First, program: &str) -> Result<()> {

@@ -34,8 +34,7 @@ impl Limits {
             max: [const { AtomicU64::new(RLIM_INFINITY) }; RLIM_NLIMITS],
             change: SpinLock::new(()),
         };
-        // A thread costs about eight times its kernel stack; half of memory may go to that (fork_init).
-        let threads = (memory_bytes / (8 * 16_384) / 2).max(20);
+        let threads = threads_that_fit(memory_bytes) / 2;
         limits.put(RLIMIT_STACK, Rlimit { current: 8 << 20, max: RLIM_INFINITY });
         limits.put(RLIMIT_CORE, Rlimit { current: 0, max: RLIM_INFINITY });
         limits.put(RLIMIT_NPROC, Rlimit::both(threads));
@@ -98,6 +97,41 @@ pub fn set(ctx: &Ctx, process: &Process, resource: usize, new: Rlimit) -> Result
     Ok(old)
 }
 
+/// Threads of all users, and how many there may be: an eighth of memory for their kernel stacks, as Linux's fork_init
+/// has it. Not even root gets beyond: what a thread needs besides its stack has to fit into the rest.
+static THREADS: AtomicU64 = AtomicU64::new(0);
+static THREADS_MAX: AtomicU64 = AtomicU64::new(u64::MAX);
+const THREADS_MIN: u64 = 20;
+const THREADS_LIMIT: u64 = 0x3fff_ffff;
+
+fn threads_that_fit(memory_bytes: u64) -> u64 {
+    (memory_bytes / (8 * 16_384)).clamp(THREADS_MIN, THREADS_LIMIT)
+}
+
+/// Sets the number of threads that there may be by the size of memory. Boot.
+pub(crate) fn size_threads(memory_bytes: u64) {
+    THREADS_MAX.store(threads_that_fit(memory_bytes), Relaxed);
+}
+
+/// `/proc/sys/kernel/threads-max`.
+pub fn threads_max() -> u64 {
+    THREADS_MAX.load(Relaxed)
+}
+
+/// Changes it; EINVAL beyond what Linux takes.
+pub fn set_threads_max(max: u64) -> Result<()> {
+    if !(THREADS_MIN..=THREADS_LIMIT).contains(&max) {
+        return Err(Errno::EINVAL);
+    }
+    THREADS_MAX.store(max, Relaxed);
+    Ok(())
+}
+
+/// Whether there are as many threads as there may be.
+pub(crate) fn too_many_threads() -> bool {
+    THREADS.load(Relaxed) > threads_max()
+}
+
 /// What all processes of a user (by real uid) use together.
 pub struct UserCounts {
     pub uid: u32,
@@ -130,11 +164,13 @@ impl UserCounts {
     }
 
     pub(crate) fn add_thread(&self) -> u64 {
+        THREADS.fetch_add(1, Relaxed);
         self.threads.fetch_add(1, Relaxed) + 1
     }
 
     pub(crate) fn remove_thread(&self) {
         self.threads.fetch_sub(1, Relaxed);
+        THREADS.fetch_sub(1, Relaxed);
     }
 
     pub(crate) fn charge_signal(&self, limit: u64) -> bool {

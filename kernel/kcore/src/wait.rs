@@ -47,27 +47,45 @@ pub fn wait(ctx: &mut Ctx, which: Which, options: u32) -> Result<Option<Report>>
 
 /// One look at all children.
 fn look(parent: &Arc<Process>, which: Which, options: u32) -> Result<Option<Report>> {
-    let mut eligible = false;
-    for child in candidates(parent, which) {
-        if !is_eligible(&child, which, options) {
-            continue;
-        }
-        eligible = true;
+    loop {
+        let mut eligible = false;
+        let Some(child) = find(parent, which, options, &mut eligible) else {
+            return if eligible { Ok(None) } else { Err(Errno::ECHILD) };
+        };
+        // Another thread may have been faster: then the child has nothing to say any more, and is not found again.
         if let Some(report) = examine(parent, &child, options) {
             return Ok(Some(report));
         }
     }
-    if eligible { Ok(None) } else { Err(Errno::ECHILD) }
 }
 
-/// The children that may be meant: one by its number, or all.
-fn candidates(parent: &Arc<Process>, which: Which) -> alloc::vec::Vec<Arc<Process>> {
+/// The first child with something to report. The number of children is the program's business, so no list of them is
+/// made; the table's lock is held for one walk.
+fn find(parent: &Arc<Process>, which: Which, options: u32, eligible: &mut bool) -> Option<Arc<Process>> {
+    let mut has_news = |child: &Arc<Process>| {
+        let counts = is_eligible(child, which, options);
+        *eligible |= counts;
+        counts && has_report(child, options)
+    };
+    let table = pid::read();
     match which {
         Which::Process(number) => {
-            let child = pid::find_process(number).filter(|c| c.parent_pid() == parent.pid());
-            child.into_iter().collect()
+            let child = table.find(number).filter(|child| child.parent_pid() == parent.pid())?;
+            has_news(&child).then_some(child)
         }
-        _ => pid::children(parent),
+        _ => table.children(parent).find(has_news),
+    }
+}
+
+fn has_report(child: &Process, options: u32) -> bool {
+    match child.state() {
+        ProcessState::Zombie => options & WEXITED != 0,
+        ProcessState::Alive if options & (WSTOPPED | WCONTINUED) != 0 => {
+            let stop = &child.signals.lock().stop;
+            options & WSTOPPED != 0 && stop.complete && stop.unreported_stop
+                || options & WCONTINUED != 0 && stop.unreported_continue
+        }
+        _ => false,
     }
 }
 

@@ -33,6 +33,15 @@ impl FileOps for RegularFile {
         FileTraits::REGULAR
     }
 
+    /// The pages of a file without a name.
+    fn held_bytes(&self, file: &File) -> u64 {
+        let mapping = node(file).and_then(|node| node.mapping());
+        match mapping {
+            Ok(mapping) if file.inode().nlink() == 0 => mapping.cached_pages() * arch::PAGE_SIZE as u64,
+            _ => 0,
+        }
+    }
+
     fn read(&self, file: &File, pos: &mut u64, buf: &mut IoBuf) -> Result<usize> {
         cached::read(file, node(file)?.mapping()?, pos, buf)
     }

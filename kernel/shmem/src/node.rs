@@ -259,7 +259,12 @@ impl InodeOps for Node {
     }
 
     fn link(&self, dir: &InodeRef, name: &[u8], inode: &InodeRef) -> Result<()> {
-        self.add(dir, name, inode)?;
+        // A name more costs a directory entry more: Linux's tmpfs counts it as an inode.
+        self.space.take_inode()?;
+        if let Err(e) = self.add(dir, name, inode) {
+            self.space.give_inode();
+            return Err(e);
+        }
         inode.raise_nlink();
         inode.touch_changed();
         Ok(())
@@ -267,6 +272,9 @@ impl InodeOps for Node {
 
     fn unlink(&self, dir: &InodeRef, name: &[u8], inode: &InodeRef) -> Result<()> {
         self.take_out(dir, name)?;
+        if inode.nlink() > 1 {
+            self.space.give_inode();
+        }
         inode.drop_nlink();
         inode.touch_changed();
         Ok(())

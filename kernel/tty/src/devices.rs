@@ -8,6 +8,7 @@ use abi::errno::Result;
 use abi::fcntl::O_NOCTTY;
 use abi::stat::DevId;
 use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
 use alloc::sync::Arc;
 use kcore::Thread;
 use sync::SpinLock;
@@ -19,6 +20,9 @@ use vfs::{Caller, OpsRef};
 const AUX_MAJOR: u32 = 5;
 /// Serial ports.
 const SERIAL_MAJOR: u32 = 4;
+
+/// Pseudo-terminals at once (Linux's kernel.pty.max).
+const PAIRS_MAX: u32 = 4096;
 
 /// A pseudo-terminal that exists, and who opened its master.
 #[derive(Clone)]
@@ -81,16 +85,27 @@ fn open_controlling(_dev: DevId, flags: u32, _caller: &Caller) -> Result<OpsRef>
 }
 
 fn open_master(_dev: DevId, _flags: u32, caller: &Caller) -> Result<OpsRef> {
-    let mut pairs = PAIRS.lock();
-    let number = (0..).find(|number| !pairs.contains_key(number)).ok_or(Errno::ENOSPC)?;
-    let pair = Pair::new(number);
-    pairs.insert(number, Pts { pair: pair.clone(), uid: caller.cred.fsuid, gid: caller.cred.fsgid });
-    drop(pairs);
+    let pair = loop {
+        let number = free_number(&PAIRS.lock())?;
+        let pair = Pair::new(number);
+        // Made without the lock: meanwhile the number may have been taken.
+        if let Entry::Vacant(place) = PAIRS.lock().entry(number) {
+            place.insert(Pts { pair: pair.clone(), uid: caller.cred.fsuid, gid: caller.cred.fsgid });
+            break pair;
+        }
+    };
     let forget = |number: u32| {
         let removed = PAIRS.lock().remove(&number);
         drop(removed);
     };
     Ok(OpsRef::shared(MasterFile::new(pair, forget)))
+}
+
+/// The lowest number that no pseudo-terminal has. ENOSPC when there are as many as there may be.
+fn free_number(pairs: &BTreeMap<u32, Pts>) -> Result<u32> {
+    let number = pairs.keys().zip(0..).find(|(used, number)| *used != number).map(|(_, number)| number);
+    let number = number.unwrap_or(pairs.len() as u32);
+    if number < PAIRS_MAX { Ok(number) } else { Err(Errno::ENOSPC) }
 }
 
 fn open_slave(dev: DevId, flags: u32, _caller: &Caller) -> Result<OpsRef> {

@@ -355,23 +355,32 @@ impl Drop for Epoll {
 /// The epoll instances that watch a file; kept by the file, so that closing it tells them.
 #[derive(Default)]
 pub(crate) struct Watchers {
-    list: SpinLock<Vec<Weak<Epoll>>, Leaf>,
+    list: SpinLock<WatcherList, Leaf>,
+}
+
+/// Ordered by address. Instances that are gone stay until there are twice as many as after the last look, so that a
+/// file may be watched by thousands.
+#[derive(Default)]
+struct WatcherList {
+    known: Vec<Weak<Epoll>>,
+    look_at: usize,
 }
 
 impl Watchers {
     fn add(&self, epoll: &Arc<Epoll>) -> Result<()> {
         let mut list = self.list.lock();
-        list.retain(|known| known.strong_count() > 0);
-        if list.iter().any(|known| core::ptr::eq(known.as_ptr(), Arc::as_ptr(epoll))) {
-            return Ok(());
+        if list.known.len() >= list.look_at {
+            list.known.retain(|known| known.strong_count() > 0);
+            list.look_at = 2 * list.known.len() + 8;
         }
-        list.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        list.push(Arc::downgrade(epoll));
+        let Err(at) = list.known.binary_search_by_key(&Arc::as_ptr(epoll), Weak::as_ptr) else { return Ok(()) };
+        list.known.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        list.known.insert(at, Arc::downgrade(epoll));
         Ok(())
     }
 
     pub(crate) fn file_closed(&self, file: &File) {
-        let list = core::mem::take(&mut *self.list.lock());
+        let list = core::mem::take(&mut *self.list.lock()).known;
         for epoll in list.iter().filter_map(Weak::upgrade) {
             epoll.file_closed(file);
         }

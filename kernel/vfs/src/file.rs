@@ -72,6 +72,11 @@ pub trait FileOps: Send + Sync + 'static {
         Err(Errno::EINVAL)
     }
 
+    /// Memory that goes when the last descriptor does: for the OOM killer.
+    fn held_bytes(&self, file: &File) -> u64 {
+        0
+    }
+
     /// Where to wait after EAGAIN for `events`. `None`: the object never blocks.
     fn wait_queue(&self, file: &File, events: PollEvents) -> Option<&WaitQueue> {
         None

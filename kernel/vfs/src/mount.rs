@@ -136,6 +136,7 @@ impl Mount {
     /// A mount that is nowhere yet.
     pub fn new(root: Arc<Dentry>, flags: MountFlags) -> Arc<Mount> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
+        root.inode().sb.mounts.fetch_add(1, Relaxed);
         Arc::new(Mount {
             id: NEXT.fetch_add(1, Relaxed),
             root,
@@ -229,6 +230,17 @@ impl Mount {
             at = mount.mountpoint().map(|on| on.mount);
         }
         false
+    }
+}
+
+impl Drop for Mount {
+    /// With the last mount of a file system goes what is cached of it. After a lazy umount(2) that is when the last
+    /// user leaves.
+    fn drop(&mut self) {
+        let sb = self.root.inode().sb.clone();
+        if sb.mounts.fetch_sub(1, Relaxed) == 1 && !sync::preempt::in_atomic() {
+            dcache::prune_super(&sb);
+        }
     }
 }
 
@@ -463,20 +475,9 @@ pub fn unmount(caller: &Caller, target: Path, flags: u32) -> Result<()> {
         mount.detach();
     }
     drop(below);
-    forget_if_last(mount)
-}
-
-/// After the last mount of a file system: nothing of it stays cached, and what is dirty is written.
-fn forget_if_last(mount: Arc<Mount>) -> Result<()> {
+    // What is dirty is written before its last mount is dropped.
     let sb = mount.sb().clone();
-    let result = sb.ops.sync(&sb, true);
-    drop(mount);
-    let mounted =
-        root().is_some_and(|root| root.mount.subtree().iter().any(|other| Arc::ptr_eq(other.sb(), &sb)));
-    if !mounted {
-        dcache::prune_super(&sb);
-    }
-    result
+    sb.ops.sync(&sb, true)
 }
 
 /// pivot_root(2): `new_root` becomes the root, the old root is put at `put_old`. Whoever stands at the

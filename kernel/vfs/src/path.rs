@@ -10,8 +10,9 @@ use pathname::Name;
 /// Where a path leads.
 #[derive(Clone)]
 pub struct Path {
-    pub mount: Arc<Mount>,
+    // Dropped first: the last mount's end forgets dentries that nobody uses.
     pub dentry: Arc<Dentry>,
+    pub mount: Arc<Mount>,
 }
 
 impl Path {

@@ -405,6 +405,11 @@ impl FileOps for PipeEnd {
         FileTraits::STREAM | FileTraits::WRITE_ALL | FileTraits::POLLABLE | FileTraits::POLL_LOCKLESS
     }
 
+    /// Half of what is in the pipe: it has two ends.
+    fn held_bytes(&self, _file: &File) -> u64 {
+        (self.pipe.used.load(Ordering::Relaxed) * arch::PAGE_SIZE / 2) as u64
+    }
+
     fn read(&self, _file: &File, _pos: &mut u64, buf: &mut IoBuf) -> Result<usize> {
         self.pipe.read(buf)
     }

@@ -68,6 +68,8 @@ pub struct SuperBlock {
     /// Held by rename across directories (Linux's s_vfs_rename_mutex).
     pub(crate) rename: task::Mutex<(), levels::Rename>,
     next_ino: AtomicU64,
+    /// Mounts that show it.
+    pub(crate) mounts: AtomicU32,
 }
 
 /// What a new [`SuperBlock`] starts with.
@@ -100,6 +102,7 @@ impl NewSuper {
             read_only: AtomicBool::new(self.read_only),
             rename: task::Mutex::new(()),
             next_ino: AtomicU64::new(1),
+            mounts: AtomicU32::new(0),
         })
     }
 }

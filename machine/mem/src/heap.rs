@@ -6,7 +6,7 @@
 
 use crate::cache::Cache;
 use crate::frame::{Kind, frame, pfn_of, virt_of};
-use crate::{AllocFlags, OutOfMemory, VirtAddr, pages, vmalloc};
+use crate::{AllocFlags, OutOfMemory, VirtAddr, pages, reclaim, vmalloc};
 use arch::PAGE_SIZE;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::NonNull;
@@ -89,10 +89,18 @@ unsafe impl GlobalAlloc for KernelHeap {
     }
 }
 
-/// Small kernel objects mostly have no way to fail: they may take the last page.
+/// Small kernel objects mostly have no way to fail: they may take the last page, and wait for one where that is
+/// possible, as small allocations do on Linux.
 #[cold]
 fn last_resort(cache: &'static Cache) -> *mut u8 {
-    cache.alloc(AllocFlags::DRAIN).map_or(core::ptr::null_mut(), NonNull::as_ptr)
+    loop {
+        if let Ok(object) = cache.alloc(AllocFlags::DRAIN) {
+            return object.as_ptr();
+        }
+        if sync::preempt::in_atomic() || !reclaim::wait() {
+            return core::ptr::null_mut();
+        }
+    }
 }
 
 #[cold]

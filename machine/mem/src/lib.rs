@@ -63,7 +63,7 @@ pub use dma::{DmaMemory, device_registers};
 pub use folio::{Folio, zero_folio, zero_page};
 pub use heap::KernelHeap;
 pub use kmem::{KmemCache, SlabBox};
-pub use reclaim::{Reclaimer, set_pressure_hook, set_reclaimer};
+pub use reclaim::{Reclaimer, set_pressure_hook, set_reclaimer, set_waiter};
 pub use stack::{KernelStack, STACK_SIZE, is_stack_guard};
 pub use stats::{
     MemStats, ZoneInfo, free_pages, min_free_kib, set_min_free_kib, short_pages, stats, total_bytes, zones,

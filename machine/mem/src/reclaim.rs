@@ -53,24 +53,60 @@ pub(crate) fn tell() {
     hook();
 }
 
+static WAITER: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Installs the function that makes room for an allocation that cannot fail, whatever the reclaimer said: it sleeps a
+/// moment and returns; before that, if told so, it kills somebody. Task context, preemption and interrupts on.
+pub fn set_waiter(waiter: fn(kill: bool)) {
+    WAITER.store(waiter as *mut (), Ordering::Release);
+}
+
+/// Waits a moment for memory; false where nobody can wait.
+pub(crate) fn wait() -> bool {
+    let hook = WAITER.load(Ordering::Acquire);
+    if hook.is_null() {
+        return false;
+    }
+    // SAFETY: 1. only `set_waiter` stores here, and it stores such a function.
+    let waiter: fn(bool) = unsafe { core::mem::transmute(hook) };
+    if is_inside() {
+        return false;
+    }
+    // With all slots taken there are enough others who kill.
+    if guarded(|| waiter(true)).is_err() {
+        waiter(false);
+    }
+    true
+}
+
 /// Calls the reclaimer; `Err` when nothing was freed.
 pub(crate) fn run(pages_wanted: usize) -> Result<(), OutOfMemory> {
     let hook = RECLAIMER.load(Ordering::Acquire);
     if hook.is_null() {
         return Err(OutOfMemory);
     }
+    // SAFETY: 1. only `set_reclaimer` stores here, and it stores a `Reclaimer`.
+    let reclaimer: Reclaimer = unsafe { core::mem::transmute(hook) };
+    if guarded(|| reclaimer(pages_wanted))? > 0 { Ok(()) } else { Err(OutOfMemory) }
+}
+
+fn is_inside() -> bool {
     let me = arch::cpu::current().cast_mut();
-    if me.is_null() || INSIDE.iter().any(|slot| slot.load(Ordering::Relaxed) == me) {
+    me.is_null() || INSIDE.iter().any(|slot| slot.load(Ordering::Relaxed) == me)
+}
+
+/// Runs `body` unless the task is inside one already, or too many tasks are.
+fn guarded<R>(body: impl FnOnce() -> R) -> Result<R, OutOfMemory> {
+    if is_inside() {
         return Err(OutOfMemory);
     }
+    let me = arch::cpu::current().cast_mut();
     let free = |slot: &&AtomicPtr<()>| {
         slot.compare_exchange(core::ptr::null_mut(), me, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     };
     // More tasks at once in reclaim than slots: this one is refused rather than queued without a lock.
     let slot = INSIDE.iter().find(free).ok_or(OutOfMemory)?;
-    // SAFETY: 1. only `set_reclaimer` stores here, and it stores a `Reclaimer`.
-    let reclaimer: Reclaimer = unsafe { core::mem::transmute(hook) };
-    let freed = reclaimer(pages_wanted);
+    let value = body();
     slot.store(core::ptr::null_mut(), Ordering::Relaxed);
-    if freed > 0 { Ok(()) } else { Err(OutOfMemory) }
+    Ok(value)
 }

@@ -93,6 +93,9 @@ fn show(kind: &Kind) -> bool {
 }
 
 fn main() -> i32 {
+    if env::arg(0).is_some_and(|name| name.starts_with("xxxx")) {
+        return 0;
+    }
     const PR_SET_CHILD_SUBREAPER: usize = 36;
     // SAFETY: 1. the option takes a number.
     let _ = unsafe { syscall!(__NR_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
@@ -116,6 +119,8 @@ fn main() -> i32 {
     for kind in kinds {
         good &= show(kind);
     }
+    // Stacks of threads that ended are given back by the next that begins.
+    let _ = process::in_child(|| 0);
     println!("free memory: {before} KiB before, {} KiB after", free_kib());
     i32::from(!good)
 }
