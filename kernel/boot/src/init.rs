@@ -35,7 +35,6 @@ fn bring_up(info: &'static BootInfo, line: &CommandLine) -> Result<()> {
     start_threads()?;
     choose_policy(line);
     mem::set_reclaimer(free_memory);
-    mem::set_reclaimer(reclaim);
     mem::set_waiter(wait_for_memory);
     sched::set_sample_hook(|_, _| kcore::usage::account_tick());
     vfs::init(mem::total_bytes() as u64, &entropy());

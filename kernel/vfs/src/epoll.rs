@@ -373,7 +373,9 @@ impl Watchers {
             list.known.retain(|known| known.strong_count() > 0);
             list.look_at = 2 * list.known.len() + 8;
         }
-        let Err(at) = list.known.binary_search_by_key(&Arc::as_ptr(epoll), Weak::as_ptr) else { return Ok(()) };
+        let Err(at) = list.known.binary_search_by_key(&Arc::as_ptr(epoll), Weak::as_ptr) else {
+            return Ok(());
+        };
         list.known.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         list.known.insert(at, Arc::downgrade(epoll));
         Ok(())

@@ -1,5 +1,10 @@
-//! Programs that mean no good: a kernel may answer them with errors and kill them; it may not panic or hang.
+//! Programs that mean no good: random system calls, and programs that take all there is.
+//!
+//! A kernel may answer them with errors and kill them; it may not panic or hang, and gets back what they took.
 
+use std::process::Command;
+
+use runner::arch::Arch;
 use runner::testing::{self, Target};
 
 const RUNNER: &str = env!("CARGO_BIN_EXE_runner");
@@ -11,5 +16,24 @@ fn random_calls_do_no_harm() {
         let script = format!("fuzz run --calls 25000 --seed {}", seed + 1);
         let finished = testing::sh(RUNNER, target, &script).expect("the guest survives");
         assert_eq!(finished.code, 0, "{target}: {}{}", finished.out, finished.err);
+    }
+}
+
+/// With little memory and one CPU, and with more of both.
+const SIZES: [(&str, &str); 2] = [("64M", "1"), ("256M", "4")];
+
+/// Takes all there is of everything, one thing after the other, and gets it back.
+#[test]
+fn greed_ends_in_an_error() {
+    for arch in Arch::ALL {
+        for (mem, smp) in SIZES {
+            let script = "hog all; echo status $?; echo the shell answers";
+            let mut command = Command::new(RUNNER);
+            command.args(["exec", "--arch", arch.name(), "--mem", mem, "--smp", smp, "--timeout", "300"]);
+            let output = command.args(["--", "sh", "-c", script]).output().expect("the runner ends");
+            let out = String::from_utf8_lossy(&output.stdout);
+            let err = String::from_utf8_lossy(&output.stderr);
+            assert!(out.ends_with("status 0\nthe shell answers\n"), "{arch} {mem} {smp}:\n{out}{err}");
+        }
     }
 }
