@@ -65,18 +65,19 @@ pub fn out_of_memory(order: usize) -> bool {
 
 /// The process that is on its way out, unless it takes too long.
 fn current_victim() -> Option<Arc<Process>> {
-    let mut slot = VICTIM.lock();
-    let victim = slot.as_ref()?;
-    let gone = victim.process.state() != ProcessState::Alive || victim.process.mm().is_none();
-    let late = time::monotonic_ns().saturating_sub(victim.since_ns) > PATIENCE_NS;
-    let process = victim.process.clone();
-    if gone || late {
-        let old = slot.take();
-        drop(slot);
-        drop(old);
-        return None;
+    let (process, since_ns) = {
+        let slot = VICTIM.lock();
+        let victim = slot.as_ref()?;
+        (victim.process.clone(), victim.since_ns)
+    };
+    let gone = process.state() != ProcessState::Alive || process.mm().is_none();
+    let late = time::monotonic_ns().saturating_sub(since_ns) > PATIENCE_NS;
+    if !gone && !late {
+        return Some(process);
     }
-    Some(process)
+    let old = VICTIM.lock().take_if(|victim| Arc::ptr_eq(&victim.process, &process));
+    drop(old);
+    None
 }
 
 /// Waits a moment for the victim's memory. The caller itself being the victim, it must go on to die.
