@@ -133,7 +133,8 @@ fn choose() -> Option<(Arc<Process>, i64)> {
     let mut best: Option<(Arc<Process>, i64)> = None;
     pid::for_each_process(|process| {
         if let Some(points) = points(process)
-            && best.as_ref().is_none_or(|(_, most)| points > *most)
+            // Of equals the youngest goes, as on Linux: a bomb rather than the shell that lit it.
+            && best.as_ref().is_none_or(|(_, most)| points >= *most)
         {
             best = Some((process.clone(), points));
         }

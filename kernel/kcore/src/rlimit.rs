@@ -105,7 +105,7 @@ const THREADS_MIN: u64 = 20;
 const THREADS_LIMIT: u64 = 0x3fff_ffff;
 
 fn threads_that_fit(memory_bytes: u64) -> u64 {
-    (memory_bytes / (8 * 16_384)).clamp(THREADS_MIN, THREADS_LIMIT)
+    (memory_bytes / (8 * mem::STACK_SIZE as u64)).clamp(THREADS_MIN, THREADS_LIMIT)
 }
 
 /// Sets the number of threads that there may be by the size of memory. Boot.
