@@ -21,6 +21,7 @@ pub const CHECKS: &[Check] = &[
     ("park_oneself", park_oneself),
     ("park_thread", park_thread),
     ("park_arguments", park_arguments),
+    ("park_under_load", park_under_load),
     ("policy_names", policy_names),
     ("policy_switch_under_load", policy_switch_under_load),
     ("knobs", knobs),
@@ -343,31 +344,68 @@ fn compute_and_change() -> Result<()> {
 
 const MIX: [fn() -> Result<()>; 5] = [fork_and_exit, sleep_often, ping_pong, threads, compute_and_change];
 
-/// No task is lost when the policy changes under it: each ends, and has done all it had to.
-fn policy_switch_under_load() -> Outcome {
-    if !is_ochre() {
-        return Ok(());
-    }
+/// Children that do the mix, `count` in all.
+fn start_mix(count: usize) -> Result<Vec<Pid>> {
     let mut children = Vec::new();
-    for work in MIX.iter().cycle().take(20) {
+    for work in MIX.iter().cycle().take(count) {
         match process::fork()? {
             Some(pid) => children.push(pid),
             None => process::exit(i32::from(work().is_err())),
         }
     }
+    Ok(children)
+}
+
+/// Takes out those that have ended; each must have done its work.
+fn reap(children: &mut Vec<Pid>) -> Outcome {
+    let mut left = Vec::new();
+    for pid in children.drain(..) {
+        match process::wait(pid, WNOHANG)? {
+            None => left.push(pid),
+            Some((_, status)) => equal!(status.exit_code(), Some(0)),
+        }
+    }
+    *children = left;
+    Ok(())
+}
+
+/// Tasks that are parked and unparked again and again, whatever they are doing, lose nothing by it.
+fn park_under_load() -> Outcome {
+    if !is_ochre() {
+        return Ok(());
+    }
+    let mut children = start_mix(15)?;
+    let mut parked = 0;
+    while !children.is_empty() {
+        for &pid in &children {
+            parked += u32::from(lab::park(pid).is_ok());
+        }
+        time::sleep_ns(500_000);
+        for &pid in &children {
+            // One that has ended meanwhile is a zombie without a thread: ESRCH.
+            let outcome = lab::unpark(pid);
+            ensure!(matches!(outcome, Ok(()) | Err(Errno::ESRCH)), "unpark: {outcome:?}");
+        }
+        time::sleep_ns(1_000_000);
+        reap(&mut children)?;
+    }
+    ensure!(parked > 15, "parked only {parked} times: too little to mean anything");
+    equal!(lab::parked(&mut [])?, 0);
+    Ok(())
+}
+
+/// No task is lost when the policy changes under it: each ends, and has done all it had to.
+fn policy_switch_under_load() -> Outcome {
+    if !is_ochre() {
+        return Ok(());
+    }
+    let mut children = start_mix(20)?;
     let mut switches = 0;
     while !children.is_empty() {
         let name = if switches % 2 == 0 { "cfs" } else { "eevdf" };
         fs::write_file(POLICY, name.as_bytes())?;
         switches += 1;
-        let mut left = Vec::new();
-        for pid in children {
-            match process::wait(pid, WNOHANG)? {
-                None => left.push(pid),
-                Some((_, status)) => equal!(status.exit_code(), Some(0)),
-            }
-        }
-        children = left;
+        reap(&mut children)?;
         time::sleep_ns(1_000_000);
     }
     fs::write_file(POLICY, b"eevdf")?;
