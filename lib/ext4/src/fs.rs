@@ -280,24 +280,25 @@ impl<E: Env> Fs<E> {
                 fs.clear_recover()?;
             }
         }
+        if !options.read_only && !KNOWN_RO_COMPAT.contains(fs.geo.ro_compat) {
+            return Err(Errno::EROFS);
+        }
+        if let Some(journal) = found {
+            if journal.had_error() {
+                fs.env.warn(format_args!("the journal says that there was an error before"));
+            }
+            fs.journal = journal.start(&fs)?;
+        }
         if !options.read_only {
-            if !KNOWN_RO_COMPAT.contains(fs.geo.ro_compat) {
-                return Err(Errno::EROFS);
-            }
-            if let Some(journal) = found {
-                if journal.had_error() {
-                    fs.env.warn(format_args!("the journal says that there was an error before"));
-                }
-                fs.journal = journal.start(&fs)?;
-            }
             fs.start_writing()?;
         }
         Ok(fs)
     }
 
     /// From reading to writing: marks the superblock, clears orphans up.
-    fn start_writing(&mut self) -> Result<()> {
-        *self.read_only.get_mut() = false;
+    fn start_writing(&self) -> Result<()> {
+        self.open_log()?;
+        self.read_only.store(false, Ordering::Release);
         let now = self.env.now_ns();
         let journal = self.journal.on_disk();
         self.edit_super(|sb| {
@@ -314,7 +315,7 @@ impl<E: Env> Fs<E> {
         self.commit_all()
     }
 
-    /// mount -o remount,rw of one that was mounted for reading: not without reading it anew.
+    /// mount -o remount,ro. The caller has written what is dirty and keeps writers away.
     pub fn remount_read_only(&self) -> Result<()> {
         if self.read_only.swap(true, Ordering::AcqRel) || self.is_failed() {
             return Ok(());
@@ -322,26 +323,14 @@ impl<E: Env> Fs<E> {
         self.finish_writing()
     }
 
-    /// The opposite of [`Fs::remount_read_only`], on the same instance.
+    /// mount -o remount,rw. EROFS: after an error, with features that only reading knows, and when the journal was not
+    /// looked at (noload).
     pub fn remount_writable(&self) -> Result<()> {
-        if self.is_failed() || !KNOWN_RO_COMPAT.contains(self.geo.ro_compat) {
+        let without_log = self.geo.compat.contains(Compat::HAS_JOURNAL) && !self.journal.on_disk();
+        if self.is_failed() || without_log || !KNOWN_RO_COMPAT.contains(self.geo.ro_compat) {
             return Err(Errno::EROFS);
         }
-        if self.geo.compat.contains(Compat::HAS_JOURNAL) && !self.journal.on_disk() {
-            // It was mounted for reading, its journal was never started.
-            return Err(Errno::EROFS);
-        }
-        let journal = self.journal.on_disk();
-        self.edit_super(|sb| {
-            if journal {
-                sb.feature_incompat.set(sb.feature_incompat.get() | Incompat::RECOVER.bits());
-            } else {
-                sb.state.set(sb.state.get() & !STATE_CLEAN);
-            }
-        });
-        self.write_super()?;
-        self.read_only.store(false, Ordering::Release);
-        Ok(())
+        if self.is_read_only() { self.start_writing() } else { Ok(()) }
     }
 
     fn clear_recover(&self) -> Result<()> {

@@ -93,7 +93,7 @@ impl<E: Env> Fs<E> {
     }
 
     /// Finishes what the last mount left: deletes files without a name, truncates others to their length.
-    pub(crate) fn clear_orphans(&mut self) -> Result<()> {
+    pub(crate) fn clear_orphans(&self) -> Result<()> {
         let mut nodes = self.read_chain();
         self.read_orphan_file(&mut nodes)?;
         let count = nodes.len();

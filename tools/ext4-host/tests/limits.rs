@@ -197,6 +197,30 @@ fn many_links_and_directories() {
 }
 
 #[test]
+fn remounted() {
+    if !have_tools() {
+        return;
+    }
+    for (name, options, _) in OPTIONS {
+        let image = Image::make(options, 24, None);
+        let device = Device::new(image.bytes());
+        let mount = Mount::with(&device, Options { read_only: true, ..Options::default() }).unwrap();
+        let root = mount.root().unwrap();
+        assert_eq!(mount.create(&root, "f", 0o100644).err(), Some(Errno::EROFS));
+        assert_eq!(device.bytes(), image.bytes(), "{name}: reading wrote");
+        for round in 0..2 {
+            mount.fs.remount_writable().unwrap();
+            let node = mount.create(&root, &format!("f{round}"), 0o100644).unwrap();
+            mount.write(&node, 0, &[5; 10_000]).unwrap();
+            mount.sync().unwrap();
+            mount.fs.remount_read_only().unwrap();
+            check(&device, name);
+        }
+        assert_eq!(mount.read_all(&mount.walk("f1").unwrap()).unwrap(), vec![5; 10_000]);
+    }
+}
+
+#[test]
 fn a_device_that_fails() {
     if !have_tools() {
         return;

@@ -119,6 +119,16 @@ impl<E: Env> Fs<E> {
         if log.checkpoints.is_empty() { Ok(()) } else { Err(Errno::EBUSY) }
     }
 
+    /// Before the first write: the log's superblock says how it is written from now on, and that it is empty.
+    pub(crate) fn open_log(&self) -> Result<()> {
+        let mut log = self.journal.log.lock();
+        let running = self.journal.state.lock().running.tid;
+        match &mut log.disk {
+            Some(disk) => self.write_journal_super(disk, 0, running),
+            None => Ok(()),
+        }
+    }
+
     /// Brings home what may go, when the log is long or on request of a flusher.
     pub fn checkpoint_now(&self) -> Result<()> {
         let mut log = self.journal.log.lock();

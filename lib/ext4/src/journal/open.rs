@@ -157,7 +157,7 @@ impl Found {
         Ok(count)
     }
 
-    /// Makes it the journal of a file system that is written: with the features that Linux would turn on.
+    /// Makes it the journal of a file system, with the features that Linux would turn on; [`Fs::open_log`] writes that.
     pub fn start<E: Env>(mut self, fs: &Fs<E>) -> Result<Journal<E>> {
         let disk = &mut self.disk;
         let mut features = disk.format.features | Features::REVOKE;
@@ -175,7 +175,6 @@ impl Found {
         disk.sb.feature_compat = U32::new(disk.sb.feature_compat.get() & !format::COMPAT_CHECKSUM);
         disk.sb.errno = U32::new(0);
         let sequence = disk.sb.sequence.get().max(1);
-        fs.write_journal_super(disk, 0, sequence)?;
         let max = (((disk.last - disk.first) / 4) as usize - 8).min(MAX);
         Ok(Journal::new(Some(self.disk), sequence, max))
     }
