@@ -401,10 +401,18 @@ impl Drop for Mapping {
         stats::add_cached(self.is_memory(), -(count as i64));
         if !self.is_memory() {
             // The policy's references go with the tree's.
+            let pages = self.pages.get_mut();
             let mut at = 0;
-            while let Some((index, folio)) = self.pages.get_mut().first(at..u64::MAX) {
-                reclaim::went(&[Some(folio.clone())]);
-                at = index + 1;
+            loop {
+                let mut batch: [Option<Folio>; 32] = [const { None }; 32];
+                for (place, (index, folio)) in batch.iter_mut().zip(pages.range(at..u64::MAX)) {
+                    *place = Some(folio.clone());
+                    at = index + 1;
+                }
+                if batch[0].is_none() {
+                    break;
+                }
+                reclaim::went(&batch);
             }
         }
     }

@@ -70,6 +70,13 @@ pub(crate) fn came(mapping: &Weak<Mapping>, index: u64, folio: &Folio, ahead: bo
     }
 }
 
+/// Tells the policy what the CPUs have gathered, which gives the references of pages that came back.
+pub(crate) fn settle_batches() {
+    if let Some(reclaim) = RECLAIM.get() {
+        reclaim.empty_all();
+    }
+}
+
 /// The page was used for the first time since the policy was told.
 #[cold]
 pub(crate) fn used(folio: &Folio) {

@@ -142,6 +142,18 @@ fn a_stream_does_not_become_active() {
 }
 
 #[test]
+fn direct_io_takes_pages_that_have_just_come() {
+    let _turn = alone();
+    let disk = Disk::new();
+    let mapping = disk.mapping(5 * P);
+    mapping.read_bytes(0, &mut [0; 5 * PAGE]).expect("read");
+    assert_eq!(mapping.invalidate_range(0, 5 * P), Ok(()));
+    assert_eq!(mapping.cached_pages(), 0);
+    mapping.read_bytes(0, &mut [0; 5 * PAGE]).expect("read");
+    assert_eq!(mapping.drop_clean(0, u64::MAX), 5);
+}
+
+#[test]
 fn what_is_held_is_not_taken() {
     let _turn = alone();
     let disk = Disk::new();

@@ -11,6 +11,7 @@
 extern crate alloc;
 
 mod block;
+mod caching;
 mod errors;
 mod events;
 mod exec;
@@ -93,6 +94,7 @@ const GROUPS: &[(&str, &[Check])] = &[
     ("names", names::CHECKS),
     ("trees", trees::CHECKS),
     ("files", files::CHECKS),
+    ("caching", caching::CHECKS),
     ("pipes", pipes::CHECKS),
     ("polling", polling::CHECKS),
     ("events", events::CHECKS),

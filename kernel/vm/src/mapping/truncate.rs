@@ -132,7 +132,7 @@ impl Mapping {
             if folio.map_count() > 0 {
                 self.unmap_folio(index, &folio);
             }
-            if !self.evict(index, folio) {
+            if !self.evict(index, folio) && !self.evict_settled(index) {
                 result = Err(Errno::EBUSY);
             }
         }
@@ -144,11 +144,19 @@ impl Mapping {
     pub fn drop_clean(&self, start: u64, end: u64) -> u64 {
         let range = start >> PAGE_SHIFT..pages_of(end);
         let (mut at, mut dropped) = (range.start, 0);
+        reclaim::settle_batches();
         while let Some((index, folio)) = self.first_from(at..range.end) {
             at = index + 1;
             dropped += u64::from(folio.map_count() == 0 && self.evict(index, folio));
         }
         dropped
+    }
+
+    /// As [`Mapping::evict`], after the CPUs have told the policy of the pages that came: until then they hold a
+    /// reference of each.
+    fn evict_settled(&self, index: u64) -> bool {
+        reclaim::settle_batches();
+        self.find_any(index).is_none_or(|folio| self.evict(index, folio))
     }
 
     fn first_from(&self, range: Range<u64>) -> Option<(u64, Folio)> {

@@ -1,0 +1,173 @@
+//! The page cache as programs see it: advice, syncing, mappings and files as one, and the knobs.
+
+use crate::names::scratch;
+use crate::{Check, Outcome, ensure, equal};
+use alloc::vec;
+use rt::mm::{self, PAGE};
+use rt::nr::*;
+use rt::{Errno, Result, fs, io, syscall};
+
+pub const CHECKS: &[Check] = &[
+    ("fadvise", fadvise),
+    ("sync_file_range", sync_file_range),
+    ("readahead", readahead),
+    ("one_copy", one_copy),
+    ("tail_is_zero", tail_is_zero),
+    ("knobs", knobs),
+    ("swap_errors", swap_errors),
+];
+
+fn advise(fd: io::Fd, start: i64, len: i64, advice: i32) -> Result<()> {
+    // SAFETY: 1. no memory is named.
+    unsafe { syscall!(__NR_fadvise64, fd, start, len, advice) }.map(drop)
+}
+
+fn fadvise() -> Outcome {
+    scratch()?;
+    let fd = fs::open(c"f", O_CREAT | O_RDWR, 0o600)?;
+    io::write_all(fd, &vec![7; 3 * PAGE])?;
+    for advice in 0..6 {
+        equal!(advise(fd, 0, 0, advice), Ok(()));
+        equal!(advise(fd, 100, 5000, advice), Ok(()));
+    }
+    equal!(advise(fd, 0, 0, 6), Err(Errno::EINVAL));
+    equal!(advise(fd, 0, -1, 0), Err(Errno::EINVAL));
+    equal!(advise(99, 0, 0, 0), Err(Errno::EBADF));
+    let (reader, _writer) = io::pipe(0)?;
+    equal!(advise(reader, 0, 0, 0), Err(Errno::ESPIPE));
+    let mut byte = [0];
+    equal!(io::pread(fd, &mut byte, 2 * PAGE as u64)?, 1);
+    equal!(byte, [7]);
+    Ok(())
+}
+
+fn range(fd: io::Fd, start: i64, len: i64, flags: u32) -> Result<()> {
+    // SAFETY: 1. no memory is named.
+    unsafe { syscall!(__NR_sync_file_range, fd, start, len, flags) }.map(drop)
+}
+
+fn sync_file_range() -> Outcome {
+    scratch()?;
+    let fd = fs::open(c"f", O_CREAT | O_RDWR, 0o600)?;
+    io::write_all(fd, &[1; 100])?;
+    for flags in 0..8 {
+        equal!(range(fd, 0, 0, flags), Ok(()));
+        equal!(range(fd, 50, 10, flags), Ok(()));
+    }
+    equal!(range(fd, 0, 0, 8), Err(Errno::EINVAL));
+    equal!(range(fd, -1, 0, 2), Err(Errno::EINVAL));
+    equal!(range(fd, 0, -1, 2), Err(Errno::EINVAL));
+    equal!(range(fd, i64::MAX, 1, 2), Err(Errno::EINVAL));
+    let (reader, _writer) = io::pipe(0)?;
+    equal!(range(reader, 0, 0, 2), Err(Errno::ESPIPE));
+    Ok(())
+}
+
+fn readahead() -> Outcome {
+    let ahead = |fd: io::Fd, count: usize| -> Result<()> {
+        // SAFETY: 1. no memory is named.
+        unsafe { syscall!(__NR_readahead, fd, 0i64, count) }.map(drop)
+    };
+    scratch()?;
+    let fd = fs::open(c"f", O_CREAT | O_RDWR, 0o600)?;
+    io::write_all(fd, &[1; 100])?;
+    equal!(ahead(fd, 4096), Ok(()));
+    equal!(ahead(fs::open(c"f", O_WRONLY, 0)?, 4096), Err(Errno::EBADF));
+    equal!(ahead(fs::open(c".", O_RDONLY, 0)?, 4096), Err(Errno::EINVAL));
+    let (reader, _writer) = io::pipe(0)?;
+    equal!(ahead(reader, 4096), Err(Errno::EINVAL));
+    Ok(())
+}
+
+/// Maps the first page of a file, shared.
+fn map(fd: io::Fd) -> Result<usize> {
+    // SAFETY: 1. a new place is asked for.
+    unsafe { mm::map(0, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) }
+}
+
+fn store(at: usize, value: u8) {
+    // SAFETY: 1. callers name a byte of a mapping they made.
+    unsafe { (at as *mut u8).write_volatile(value) }
+}
+
+/// read, write and a shared mapping see one copy, before and after the pages were synced and let go.
+fn one_copy() -> Outcome {
+    scratch()?;
+    let fd = fs::open(c"f", O_CREAT | O_RDWR, 0o600)?;
+    io::write_all(fd, &[1; PAGE])?;
+    let at = map(fd)?;
+    for round in 0..3u8 {
+        store(at + 5, 10 + round);
+        io::pwrite(fd, &[20 + round], 6)?;
+        // SAFETY: 1. the range is the mapping.
+        unsafe { syscall!(__NR_msync, at, PAGE, MS_SYNC) }?;
+        // SAFETY: 1. no memory is named.
+        unsafe { syscall!(__NR_fdatasync, fd) }?;
+        advise(fd, 0, 0, 4)?;
+        let mut bytes = [0; 2];
+        io::pread(fd, &mut bytes, 5)?;
+        equal!(bytes, [10 + round, 20 + round]);
+        // SAFETY: 1. a byte of the mapping.
+        equal!(unsafe { ((at + 6) as *const u8).read_volatile() }, 20 + round);
+    }
+    Ok(())
+}
+
+/// What is stored behind the end of a file through a mapping does not become part of it.
+fn tail_is_zero() -> Outcome {
+    scratch()?;
+    let fd = fs::open(c"f", O_CREAT | O_RDWR, 0o600)?;
+    io::write_all(fd, &[1; 10])?;
+    let at = map(fd)?;
+    store(at + 50, 77);
+    fs::ftruncate(fd, 5)?;
+    fs::ftruncate(fd, 100)?;
+    let mut bytes = [9; 100];
+    equal!(io::pread(fd, &mut bytes, 0)?, 100);
+    ensure!(bytes[..5] == [1; 5] && bytes[5..] == [0; 95], "{bytes:?}");
+    Ok(())
+}
+
+/// The limits are numbers, and nonsense is refused.
+fn knobs() -> Outcome {
+    for path in [
+        c"/proc/sys/vm/dirty_ratio",
+        c"/proc/sys/vm/dirty_background_ratio",
+        c"/proc/sys/vm/dirty_bytes",
+        c"/proc/sys/vm/dirty_background_bytes",
+        c"/proc/sys/vm/dirty_expire_centisecs",
+        c"/proc/sys/vm/dirty_writeback_centisecs",
+        c"/proc/sys/vm/swappiness",
+        c"/proc/sys/vm/vfs_cache_pressure",
+        c"/proc/sys/vm/min_free_kbytes",
+    ] {
+        let text = fs::read_file(path)?;
+        let digits = text.strip_suffix(b"\n").unwrap_or_default();
+        ensure!(!digits.is_empty() && digits.iter().all(u8::is_ascii_digit), "{path:?}: {text:?}");
+    }
+    for (path, text) in [
+        (c"/proc/sys/vm/dirty_ratio", &b"101"[..]),
+        (c"/proc/sys/vm/dirty_background_ratio", b"-1"),
+        (c"/proc/sys/vm/dirty_bytes", b"1"),
+        (c"/proc/sys/vm/swappiness", b"201"),
+        (c"/proc/sys/vm/swappiness", b"much"),
+    ] {
+        // Where the files cannot be opened for writing there is nothing to check.
+        let Ok(fd) = fs::open(path, O_WRONLY, 0) else { continue };
+        equal!(io::write(fd, text), Err(Errno::EINVAL));
+    }
+    Ok(())
+}
+
+fn swap_errors() -> Outcome {
+    scratch()?;
+    io::close(fs::open(c"f", O_CREAT | O_RDWR, 0o600)?)?;
+    // SAFETY: 1. no memory but the path is named.
+    let on = |flags: u32| unsafe { syscall!(__NR_swapon, c"f".as_ptr(), flags) }.map(drop);
+    // SAFETY: 1. as above.
+    let off = unsafe { syscall!(__NR_swapoff, c"f".as_ptr()) }.map(drop);
+    equal!(on(1 << 31), Err(Errno::EINVAL));
+    ensure!(matches!(on(0), Err(Errno::EINVAL | Errno::EPERM)), "{:?}", on(0));
+    ensure!(matches!(off, Err(Errno::EINVAL | Errno::EPERM)), "{off:?}");
+    Ok(())
+}
