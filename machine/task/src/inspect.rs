@@ -37,11 +37,12 @@ impl Task {
         if self.turns() == before { count } else { 0 }
     }
 
-    /// Its user registers as it left user mode; `None` when it runs, or has no user mode.
+    /// Its user registers as it left user mode; `None` when it runs (and is not the one who asks), or has no user
+    /// mode.
     pub fn user_place(&self) -> Option<UserPlace> {
         let before = self.turns();
         let context = self.user.load(Ordering::Acquire);
-        if before.2 || context.is_null() {
+        if (before.2 && !self.is_current()) || context.is_null() {
             return None;
         }
         // SAFETY: 1. the pointer is to the stack of this task, which is mapped as long as the task exists, and

@@ -26,6 +26,7 @@ mod pipes;
 mod polling;
 mod processes;
 mod procfs;
+mod procpid;
 mod scheduling;
 mod signals;
 mod sockets;
@@ -111,6 +112,7 @@ const GROUPS: &[(&str, &[Check])] = &[
     ("terminals", terminals::CHECKS),
     ("procfs", procfs::CHECKS),
     ("block", block::CHECKS),
+    ("procpid", procpid::CHECKS),
 ];
 
 /// Seconds after which a check counts as hung. Far more than any needs, also under emulation.

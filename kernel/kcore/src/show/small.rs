@@ -7,9 +7,11 @@ use crate::{Result, rlimit, usage};
 use abi::Errno;
 use abi::cap::CAP_SYS_RESOURCE;
 use abi::resource::{LIMIT_NAMES, RLIM_INFINITY};
+use alloc::sync::Arc;
 use core::fmt::Write;
 use core::sync::atomic::Ordering::Relaxed;
 use kernfs::{TextBuf, written};
+use task::{State, Task};
 use vfs::Cred;
 
 /// comm: the name.
@@ -89,9 +91,8 @@ pub fn wchan(out: &mut TextBuf, subject: &Subject, permitted: bool) -> Result<()
 /// syscall: the call that it sleeps in and its arguments, and where in the program.
 pub fn syscall(out: &mut TextBuf, subject: &Subject) -> Result<()> {
     let Some(thread) = &subject.thread else { return out.bytes(b"0 0x0 0x0\n") };
-    let Some(task) = thread.task().filter(|_| thread.state_letter() != 'R') else {
-        return out.bytes(b"running\n");
-    };
+    let sleeps = |task: &Arc<Task>| task.is_current() || task.state() != State::Running;
+    let Some(task) = thread.task().filter(sleeps) else { return out.bytes(b"running\n") };
     let Some(at) = task.user_place() else {
         return out.bytes(if subject.process.is_kernel { b"-1 0x0 0x0\n" } else { b"running\n" });
     };
