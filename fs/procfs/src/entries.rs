@@ -52,7 +52,7 @@ const fn setting(name: &'static str, show: Show, store: Store) -> Entry {
 }
 
 /// In Linux's order.
-static ENTRIES: [Entry; 34] = [
+static ENTRIES: [Entry; 35] = [
     Entry { name: "task", what: What::Tasks, process_only: true },
     entry("fd", What::Fds { info: false }),
     entry("fdinfo", What::Fds { info: true }),
@@ -113,6 +113,10 @@ static ENTRIES: [Entry; 34] = [
         |subject, text, asker| show::set_oom_score_adj(subject, &asker.cred, text),
     ),
     private("io", |out, subject, _| show::io(out, subject)),
+    Entry {
+        process_only: true,
+        ..open("timers", |out, subject, _| written(kcore::timers::show(&subject.process, out)))
+    },
     Entry {
         process_only: true,
         ..private("timerslack_ns", |out, subject, _| show::timerslack_ns(out, subject))

@@ -5,6 +5,8 @@ use abi::Errno;
 use abi::errno::Result;
 use core::fmt::{self, Write};
 use core::str::FromStr;
+use core::sync::atomic::Ordering::Relaxed;
+use kcore::exec::RANDOMIZE_VA_SPACE;
 use kcore::{pid, rlimit, uts};
 use kernfs::{Node, PROC, TextBuf, knob, text};
 use vm::stats;
@@ -61,9 +63,22 @@ fn kernel() {
             |text| rlimit::set_threads_max(number(text)?),
         ),
     );
+    PROC.add(
+        "sys/kernel/randomize_va_space",
+        setting(|out| writeln!(out, "{}", RANDOMIZE_VA_SPACE.load(Relaxed)), set_randomize),
+    );
     PROC.add("sys/kernel/ngroups_max", text(|out| writeln!(out, "65536")));
     PROC.add("sys/kernel/cap_last_cap", text(|out| writeln!(out, "{}", abi::cap::CAP_LAST_CAP)));
     PROC.add("sys/kernel/printk", setting(printk, set_printk));
+}
+
+fn set_randomize(text: &str) -> Result<()> {
+    let how = number(text)?;
+    if how > 2 {
+        return Err(Errno::EINVAL);
+    }
+    RANDOMIZE_VA_SPACE.store(how, Relaxed);
+    Ok(())
 }
 
 /// The console's level, then those of messages without one, the least, and the default: the kernel's code
@@ -109,6 +124,16 @@ fn random() {
 fn files() {
     PROC.add("sys/fs/nr_open", text(|out| writeln!(out, "{}", rlimit::NR_OPEN)));
     PROC.add("sys/fs/dentry-state", text(dentry_state));
+    // No number of open files is too many but for memory: Linux's default limit says the same.
+    PROC.add("sys/fs/file-max", text(|out| writeln!(out, "{}", i64::MAX)));
+    PROC.add("sys/fs/file-nr", text(|out| writeln!(out, "{}\t0\t{}", vfs::open_files(), i64::MAX)));
+    PROC.add(
+        "sys/fs/pipe-max-size",
+        setting(
+            |out| writeln!(out, "{}", vfs::pipe::max_size()),
+            |text| vfs::pipe::set_max_size(number(text)?),
+        ),
+    );
 }
 
 fn dentry_state(out: &mut TextBuf) -> fmt::Result {

@@ -22,6 +22,7 @@ pub fn register(command_line: &'static str) {
     PROC.add("interrupts", text(|out| irq::show(out)));
     PROC.add("kallsyms", Node::Records(Arc::new(Symbols)));
     PROC.add("loadavg", text(loadavg));
+    PROC.add("locks", text(|out| vfs::locks::show(out)));
     PROC.add("meminfo", text(|out| vm::write_meminfo(out)));
     PROC.add("modules", text(|_| Ok(())));
     PROC.add("mounts", Node::Link(Arc::new(FixedLink("self/mounts"))));
@@ -31,6 +32,7 @@ pub fn register(command_line: &'static str) {
     PROC.add("stat", text(stat));
     PROC.add("swaps", text(swaps));
     PROC.add("sysrq-trigger", sysrq_trigger());
+    PROC.add("tty/drivers", text(|out| tty::devices::show_drivers(out)));
     PROC.add("uptime", text(uptime));
     PROC.add("version", text(version));
     PROC.add("vmstat", text(vmstat));

@@ -396,6 +396,31 @@ pub(crate) fn signal_taken(process: &Arc<Process>, info: SigInfo) -> Option<SigI
     Some(SigInfo { pad: 0, ..timer.info(overrun) })
 }
 
+/// /proc/PID/timers: four lines for each POSIX timer.
+pub fn show(process: &Process, out: &mut dyn core::fmt::Write) -> core::fmt::Result {
+    let mut next = i32::MIN;
+    loop {
+        let found = process.timers.posix.lock().timers.range(next..).next().map(|(id, t)| (*id, t.clone()));
+        let Some((id, timer)) = found else { return Ok(()) };
+        let event = &timer.event;
+        let (how, whom, number) = match event.notify {
+            SIGEV_THREAD_ID => ("signal", "tid", event.tid),
+            SIGEV_NONE => ("none", "pid", process.pid() as i32),
+            _ => ("signal", "pid", process.pid() as i32),
+        };
+        let clock = match timer.clock {
+            TimerClock::Realtime => CLOCK_REALTIME,
+            TimerClock::Monotonic => abi::time::CLOCK_MONOTONIC,
+            TimerClock::ProcessCpu => CLOCK_PROCESS_CPUTIME_ID,
+            TimerClock::ThreadCpu(_) => abi::time::CLOCK_THREAD_CPUTIME_ID,
+        };
+        writeln!(out, "ID: {id}\nsignal: {}/{:016x}", event.signo, event.value)?;
+        writeln!(out, "notify: {how}/{whom}.{number}\nClockID: {clock}")?;
+        let Some(after) = id.checked_add(1) else { return Ok(()) };
+        next = after;
+    }
+}
+
 /// timer_create(2): the new timer's id. EAGAIN when there is no memory.
 pub fn create(process: &Arc<Process>, clock: TimerClock, event: SigEvent) -> Result<i32> {
     let limit = rlimit::soft(process, RLIMIT_SIGPENDING);

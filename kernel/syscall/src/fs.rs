@@ -458,7 +458,7 @@ pub fn flock(ctx: &mut Ctx, fd: i32, operation: u32) -> Result<usize> {
         LOCK_UN => None,
         _ => return Err(Errno::EINVAL),
     };
-    locks::flock(&file, kind, operation & LOCK_NB == 0).map(|()| 0)
+    locks::flock(&file, ctx.process.pid() as i32, kind, operation & LOCK_NB == 0).map(|()| 0)
 }
 
 // ---- control ----

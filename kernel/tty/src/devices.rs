@@ -10,6 +10,7 @@ use abi::stat::DevId;
 use alloc::collections::BTreeMap;
 use alloc::collections::btree_map::Entry;
 use alloc::sync::Arc;
+use core::fmt;
 use kcore::Thread;
 use sync::SpinLock;
 use sync::levels::DeviceTable;
@@ -20,6 +21,9 @@ use vfs::{Caller, OpsRef};
 const AUX_MAJOR: u32 = 5;
 /// Serial ports.
 const SERIAL_MAJOR: u32 = 4;
+const SERIAL_FIRST: u32 = 64;
+const SERIAL_COUNT: u32 = 64;
+const PTS_COUNT: u32 = 1 << 20;
 
 /// Pseudo-terminals at once (Linux's kernel.pty.max).
 const PAIRS_MAX: u32 = 4096;
@@ -37,15 +41,38 @@ static PAIRS: SpinLock<BTreeMap<u32, Pts>, DeviceTable> = SpinLock::new(BTreeMap
 /// Registers the numbers and announces the nodes of /dev. Boot, once, when the serial port is known.
 pub fn init() -> Result<()> {
     let number = |major, minor| DevId::new(major, minor);
-    device::register(Kind::Char, number(SERIAL_MAJOR, 64), 64, "ttyS", open_serial)?;
+    device::register(Kind::Char, number(SERIAL_MAJOR, SERIAL_FIRST), SERIAL_COUNT, "ttyS", open_serial)?;
     device::register(Kind::Char, number(AUX_MAJOR, 0), 1, "/dev/tty", open_controlling)?;
     device::register(Kind::Char, number(AUX_MAJOR, 1), 1, "/dev/console", open_console)?;
     device::register(Kind::Char, number(AUX_MAJOR, 2), 1, "/dev/ptmx", open_master)?;
-    device::register(Kind::Char, number(SLAVE_MAJOR, 0), 1 << 20, "pts", open_slave)?;
+    device::register(Kind::Char, number(SLAVE_MAJOR, 0), PTS_COUNT, "pts", open_slave)?;
     device::add_node("tty", Kind::Char, number(AUX_MAJOR, 0), 0o666);
     device::add_node("console", Kind::Char, number(AUX_MAJOR, 1), 0o600);
     device::add_node("ptmx", Kind::Char, number(AUX_MAJOR, 2), 0o666);
     crate::tty::for_each(|tty| device::add_node(&tty.name, Kind::Char, tty.dev, 0o660));
+    Ok(())
+}
+
+/// The text of /proc/tty/drivers: where names of terminals come from, for ps.
+pub fn show_drivers(out: &mut dyn fmt::Write) -> fmt::Result {
+    let serial_last = SERIAL_FIRST + SERIAL_COUNT - 1;
+    let pts_last = PTS_COUNT - 1;
+    let drivers = [
+        ("/dev/tty", "/dev/tty", AUX_MAJOR, 0, 0, "system:/dev/tty"),
+        ("/dev/console", "/dev/console", AUX_MAJOR, 1, 1, "system:console"),
+        ("/dev/ptmx", "/dev/ptmx", AUX_MAJOR, 2, 2, "system"),
+        ("serial", "/dev/ttyS", SERIAL_MAJOR, SERIAL_FIRST, serial_last, "serial"),
+        ("pty_slave", "/dev/pts", SLAVE_MAJOR, 0, pts_last, "pty:slave"),
+    ];
+    for (driver, name, major, first, last, kind) in drivers {
+        write!(out, "{driver:<20} {name:<8} {major:>3} ")?;
+        if first == last {
+            write!(out, "{first:>7} ")?;
+        } else {
+            write!(out, "{first}-{last} ")?;
+        }
+        writeln!(out, "{kind}")?;
+    }
     Ok(())
 }
 

@@ -26,9 +26,9 @@ use bitflags::bitflags;
 use core::any::Any;
 use core::fmt;
 use core::ops::Deref;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicIsize, AtomicU32, AtomicU64, Ordering::Relaxed};
 use sync::levels::{FilePosition, OpenFile};
-use sync::{Once, SpinLock};
+use sync::{Once, PerCpu, SpinLock};
 use task::{Mutex, WaitMode, WaitQueue};
 use vm::{ErrSeen, MapSource, Mapping, Readahead};
 
@@ -219,6 +219,26 @@ pub struct File {
     extra: Once<Box<Extra>>,
 }
 
+/// Open files, counted on the CPU that opens and on the one that closes: only the sum means something.
+static OPEN: Once<PerCpu<AtomicIsize>> = Once::new();
+
+pub(crate) fn init() {
+    let _ = OPEN.set(PerCpu::new(|_| AtomicIsize::new(0)));
+}
+
+#[inline]
+fn count_open(change: isize) {
+    if let Some(counts) = OPEN.get() {
+        counts.this().fetch_add(change, Relaxed);
+    }
+}
+
+/// Files that are open (/proc/sys/fs/file-nr).
+pub fn open_files() -> usize {
+    let sum: isize = OPEN.get().map_or(0, |counts| counts.iter().map(|(_, n)| n.load(Relaxed)).sum());
+    sum.max(0) as usize
+}
+
 /// Flags of open(2) that are forgotten once it is done.
 const OPEN_ONLY: u32 = O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC;
 
@@ -238,6 +258,7 @@ impl File {
             _ => FileMode::empty(),
         };
         let traits = ops.traits();
+        count_open(1);
         let file = Arc::new(File {
             path,
             ops,
@@ -554,6 +575,7 @@ impl File {
 
 impl Drop for File {
     fn drop(&mut self) {
+        count_open(-1);
         if self.mode.contains(FileMode::PATH) {
             return;
         }

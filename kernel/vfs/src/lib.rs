@@ -64,7 +64,7 @@ pub use cred::{CapSet, Cred};
 pub use dentry::Dentry;
 pub use dir::{DirSink, emit_dots};
 pub use fdtable::{FileTable, Lookup, MAX_FDS, Reserved};
-pub use file::{File, FileMode, FileOps, FileTraits, OpsRef, Owner};
+pub use file::{File, FileMode, FileOps, FileTraits, OpsRef, Owner, open_files};
 pub use fs_context::{Caller, FsContext};
 pub use inode::{
     FileType, Inode, InodeFlags, InodeOps, InodeRef, LastState, Link, NewInode, Rename, TimeNs, now_ns,
@@ -87,6 +87,7 @@ pub fn init(memory_bytes: u64, entropy: &[u8]) {
     random::seed(entropy);
     dcache::init(memory_bytes, random::next_u64());
     anon::init();
+    file::init();
 }
 
 /// Gives cached memory back under pressure: up to `pages` pages' worth of names. Returns an estimate of the

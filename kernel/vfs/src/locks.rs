@@ -4,11 +4,12 @@
 //! close of any descriptor of the file. OFD locks and flock locks belong to the open file.
 
 use crate::file::File;
-use crate::inode::InodeRef;
+use crate::inode::{Inode, InodeRef};
 use abi::{Errno, errno::Result};
 use alloc::boxed::Box;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::fmt;
 use reclock::{Kind, Lock, Ranges, WaitGraph};
 use sync::SpinLock;
 use sync::levels::{FileLocks, Leaf};
@@ -71,11 +72,81 @@ static WAITS: SpinLock<WaitGraph<u64>, Leaf> = SpinLock::new(WaitGraph::new());
 /// Edges followed before a request is assumed to be safe.
 const DEADLOCK_DEPTH: usize = 64;
 
+/// Inodes that have, or had, locks: for /proc/locks. Those that are gone are left out when it would grow.
+static LOCKED: SpinLock<Vec<Weak<Inode>>, Leaf> = SpinLock::new(Vec::new());
+
 fn of(inode: &InodeRef) -> &InodeLocks {
-    if inode.locks.get().is_none() {
-        let _ = inode.locks.set(Box::default());
+    if inode.locks.get().is_none() && inode.locks.set(Box::default()).is_ok() {
+        list(inode);
     }
     inode.locks.get_expect()
+}
+
+/// An inode that finds no memory for its place in the list works as well, unseen.
+fn list(inode: &InodeRef) {
+    let mut locked = LOCKED.lock();
+    if locked.len() == locked.capacity() {
+        locked.retain(|inode| inode.strong_count() > 0);
+        let more = locked.len().max(16);
+        if locked.try_reserve(more).is_err() {
+            return;
+        }
+    }
+    locked.push(Arc::downgrade(inode));
+}
+
+/// A lock as /proc/locks shows it.
+struct Shown {
+    kind: Kind,
+    style: &'static str,
+    pid: i32,
+    range: (u64, u64),
+}
+
+impl InodeLocks {
+    /// The lock with a number: first the records, then those of whole files.
+    fn nth(&self, index: usize) -> Option<Shown> {
+        let state = self.state.lock();
+        if let Some(lock) = state.records.get(index) {
+            let style = if lock.owner.is_process() { "POSIX " } else { "OFDLCK" };
+            return Some(Shown {
+                kind: lock.kind,
+                style,
+                pid: lock.owner.pid,
+                range: (lock.start, lock.end),
+            });
+        }
+        let (owner, kind) = state.whole.get(index - state.records.iter().count())?;
+        Some(Shown { kind: *kind, style: "FLOCK ", pid: owner.pid, range: (0, u64::MAX) })
+    }
+}
+
+/// The text of /proc/locks.
+pub fn show(out: &mut dyn fmt::Write) -> fmt::Result {
+    let mut number = 0;
+    for at in 0.. {
+        let inode = match LOCKED.lock().get(at) {
+            Some(inode) => inode.upgrade(),
+            None => return Ok(()),
+        };
+        let Some(inode) = inode else { continue };
+        let Some(locks) = inode.locks.get() else { continue };
+        let mut index = 0;
+        while let Some(lock) = locks.nth(index) {
+            (index, number) = (index + 1, number + 1);
+            let kind = if lock.kind == Kind::Read { "READ " } else { "WRITE" };
+            let dev = inode.sb.dev;
+            write!(out, "{number}: {} ADVISORY  {kind} {} ", lock.style, lock.pid)?;
+            write!(out, "{:02x}:{:02x}:{} {} ", dev.major, dev.minor, inode.ino, lock.range.0)?;
+            // The last byte that a file can have stands for its end, wherever that is.
+            if lock.range.1 >= i64::MAX as u64 {
+                writeln!(out, "EOF")?
+            } else {
+                writeln!(out, "{}", lock.range.1)?
+            }
+        }
+    }
+    Ok(())
 }
 
 /// F_GETLK: the first lock in the way of this one.
@@ -139,8 +210,9 @@ fn note_wait(locks: &InodeLocks, wanted: Lock<LockOwner>) -> Result<()> {
 }
 
 /// flock(2). `None` unlocks. EAGAIN when it would have to wait and may not.
-pub fn flock(file: &File, kind: Option<Kind>, wait: bool) -> Result<()> {
-    let owner = LockOwner::open_file(file);
+/// `pid` is who asks, for /proc/locks.
+pub fn flock(file: &File, pid: i32, kind: Option<Kind>, wait: bool) -> Result<()> {
+    let owner = LockOwner { pid, ..LockOwner::open_file(file) };
     let locks = of(file.inode());
     let attempt = || try_flock(locks, owner, kind);
     match attempt() {

@@ -33,8 +33,23 @@ use task::{Mutex, WaitMode, WaitQueue};
 /// Slots of a new pipe: 64 KiB.
 const DEFAULT_SLOTS: usize = 16;
 /// What an unprivileged F_SETPIPE_SZ may ask for (/proc/sys/fs/pipe-max-size).
-pub const MAX_UNPRIVILEGED_SIZE: usize = 1 << 20;
+static MAX_UNPRIVILEGED_SIZE: AtomicUsize = AtomicUsize::new(1 << 20);
 const MAX_SLOTS: usize = 1 << 15;
+
+/// What an unprivileged F_SETPIPE_SZ may ask for, in bytes.
+pub fn max_size() -> usize {
+    MAX_UNPRIVILEGED_SIZE.load(Ordering::Relaxed)
+}
+
+/// Sets it; rounded up to a size that a pipe can have. EINVAL for more than any.
+pub fn set_max_size(bytes: usize) -> Result<()> {
+    if bytes == 0 || bytes > MAX_SLOTS * PAGE_SIZE {
+        return Err(Errno::EINVAL);
+    }
+    let slots = bytes.div_ceil(PAGE_SIZE).next_power_of_two();
+    MAX_UNPRIVILEGED_SIZE.store(slots * PAGE_SIZE, Ordering::Relaxed);
+    Ok(())
+}
 
 /// Bytes in a page, between writer and reader.
 struct Slot {
@@ -198,7 +213,7 @@ impl Pipe {
             return Err(Errno::EINVAL);
         }
         let slots = bytes.div_ceil(PAGE_SIZE).max(1).next_power_of_two();
-        if slots * PAGE_SIZE > MAX_UNPRIVILEGED_SIZE && !privileged {
+        if slots * PAGE_SIZE > max_size() && !privileged {
             return Err(Errno::EPERM);
         }
         if slots > MAX_SLOTS {

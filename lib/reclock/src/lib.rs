@@ -65,6 +65,11 @@ impl<O: Copy + PartialEq> Ranges<O> {
     }
 
     /// All locks, by start.
+    /// The lock with a number, in the order of [`Ranges::iter`].
+    pub fn get(&self, index: usize) -> Option<&Lock<O>> {
+        self.locks.get(index)
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Lock<O>> {
         self.locks.iter()
     }

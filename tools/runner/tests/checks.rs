@@ -30,6 +30,7 @@ const GROUPS: &[&str] = &[
     "lab",
     "terminals",
     "procfs",
+    "procpid",
 ];
 
 /// The report without the checks that passed.

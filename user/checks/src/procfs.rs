@@ -19,6 +19,19 @@ pub const CHECKS: &[Check] = &[
     ("threads", threads),
     ("meminfo", meminfo),
     ("mounts", mounts),
+    ("mount_names", mount_names),
+    ("counts_go_up", counts_go_up),
+    ("clocks", clocks),
+    ("processors", processors),
+    ("faults", faults),
+    ("system_names", system_names),
+    ("random_names", random_names),
+    ("numbers", numbers),
+    ("open_files", open_files),
+    ("pipe_limit", pipe_limit),
+    ("locks", locks),
+    ("symbols", symbols),
+    ("written_by_root_alone", written_by_root_alone),
 ];
 
 fn text(path: &core::ffi::CStr) -> Result<String> {
@@ -134,6 +147,256 @@ fn system_files() -> Outcome {
     fs::read_file(c"/proc/interrupts")?;
     equal!(fs::open(c"/proc/nothing", O_RDONLY, 0), Err(Errno::ENOENT));
     equal!(fs::mkdir(c"/proc/new", 0o700), Err(Errno::ENOENT));
+    Ok(())
+}
+
+/// A blank in the name of a mount point is written in octal.
+fn mount_names() -> Outcome {
+    let dir = format!("/tmp/mount of {}", process::getpid());
+    let path = CString::new(dir.as_str()).map_err(|_| Errno::EINVAL)?;
+    fs::mkdir(&path, 0o755)?;
+    if fs::mount(c"a device", &path, c"tmpfs", MS_NOSUID, c"") == Err(Errno::EPERM) {
+        return Ok(());
+    }
+    let (mounts, info, stats) =
+        (text(c"/proc/self/mounts")?, text(c"/proc/self/mountinfo")?, text(c"/proc/self/mountstats")?);
+    fs::umount(&path, 0)?;
+    let shown = dir.replace(' ', "\\040");
+    let line = format!("a\\040device {shown} tmpfs rw,nosuid,relatime");
+    ensure!(mounts.lines().any(|l| l.starts_with(&line)), "no {line} in {mounts}");
+    let device = fs::stat(&path)?;
+    ensure!(device.st_ino != 0, "the mount point is there");
+    let line = info.lines().find(|l| l.contains(&shown)).ok_or(Errno::ENOENT)?;
+    let words: alloc::vec::Vec<&str> = line.split(' ').collect();
+    equal!((words[3], words[4], words[5]), ("/", shown.as_str(), "rw,nosuid,relatime"));
+    ensure!(line.contains(" - tmpfs a\\040device rw"), "{line}");
+    ensure!(info.lines().any(|l| l.split(' ').next() == Some(words[1])), "the parent of {line}");
+    ensure!(
+        stats.contains(&format!("device a\\040device mounted on {shown} with fstype tmpfs\n")),
+        "{stats}"
+    );
+    ensure!(!text(c"/proc/self/mounts")?.contains(&shown), "still there");
+    Ok(())
+}
+
+/// The number behind a word at the start of a line.
+fn count(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+fn counts_go_up() -> Outcome {
+    let before = text(c"/proc/stat")?;
+    for _ in 0..5 {
+        process::in_child(|| 0)?;
+    }
+    let after = text(c"/proc/stat")?;
+    let grew = |name| count(&after, name).zip(count(&before, name)).map_or(0, |(a, b)| a - b);
+    ensure!(
+        grew("processes") >= 5 && grew("ctxt") >= 5,
+        "{} forks, {} switches",
+        grew("processes"),
+        grew("ctxt")
+    );
+    ensure!(count(&after, "procs_running") >= Some(1) && count(&after, "procs_blocked").is_some(), "{after}");
+    let sum_of_parts = |name: &str| {
+        let line = after.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_default();
+        let words: alloc::vec::Vec<u64> =
+            line.split_ascii_whitespace().filter_map(|w| w.parse().ok()).collect();
+        words.split_first().map(|(sum, parts)| (*sum, parts.iter().sum::<u64>(), parts.len()))
+    };
+    let (sum, parts, vectors) = sum_of_parts("softirq").ok_or(Errno::ENOENT)?;
+    equal!((parts, vectors), (sum, 10));
+    let (sum, parts, _) = sum_of_parts("intr").ok_or(Errno::ENOENT)?;
+    ensure!(sum >= parts, "intr {sum} of {parts}");
+    let load = text(c"/proc/loadavg")?;
+    let last = load.trim_end().rsplit(' ').next().and_then(|pid| pid.parse::<i32>().ok());
+    ensure!(last >= Some(process::getpid()), "{load}");
+    let threads = load.split(' ').nth(3).and_then(|part| part.split_once('/')?.1.parse::<u32>().ok());
+    ensure!(threads >= Some(2), "{load}");
+    Ok(())
+}
+
+fn clocks() -> Outcome {
+    let up = |text: &str| text.split('.').next().and_then(|s| s.parse::<u64>().ok());
+    let before = rt::time::clock_ns(CLOCK_BOOTTIME)? / 1_000_000_000;
+    let shown = up(&text(c"/proc/uptime")?);
+    let after = rt::time::clock_ns(CLOCK_BOOTTIME)? / 1_000_000_000;
+    ensure!(Some(before) <= shown && shown <= Some(after), "{before} {shown:?} {after}");
+    let boot = rt::time::clock_ns(CLOCK_REALTIME)? / 1_000_000_000 - after;
+    let shown = count(&text(c"/proc/stat")?, "btime").ok_or(Errno::ENOENT)?;
+    ensure!(shown.abs_diff(boot) <= 2, "btime {shown}, not {boot}");
+    Ok(())
+}
+
+/// As many processors in every file; their times add up.
+fn processors() -> Outcome {
+    let stat = text(c"/proc/stat")?;
+    let ticks =
+        |line: &str| line.split_ascii_whitespace().skip(1).filter_map(|w| w.parse::<u64>().ok()).sum();
+    let each: alloc::vec::Vec<u64> =
+        stat.lines().filter(|l| l.starts_with("cpu") && !l.starts_with("cpu ")).map(ticks).collect();
+    let all: u64 = stat.lines().next().map_or(0, ticks);
+    let sum: u64 = each.iter().sum();
+    ensure!(all.abs_diff(sum) <= 10 * each.len() as u64, "{all} ticks, not {sum}");
+    let infos = text(c"/proc/cpuinfo")?.lines().filter(|line| line.starts_with("processor")).count();
+    equal!(infos, each.len());
+    let interrupts = text(c"/proc/interrupts")?;
+    let columns = interrupts.lines().next().map_or(0, |head| head.split_ascii_whitespace().count());
+    equal!(columns, each.len());
+    ensure!(
+        interrupts.lines().any(|line| line.trim_start().starts_with("LOC:") || line.contains("timer")),
+        "timers"
+    );
+    let softirqs = text(c"/proc/softirqs")?;
+    ensure!(softirqs.lines().nth(1).is_some_and(|line| line.starts_with("          HI:")), "{softirqs}");
+    // Not every Linux is built with it.
+    if let Ok(schedstat) = text(c"/proc/schedstat") {
+        ensure!(schedstat.starts_with("version ") && schedstat.contains("\ncpu0 "), "{schedstat}");
+    }
+    Ok(())
+}
+
+fn faults() -> Outcome {
+    let before = count(&text(c"/proc/vmstat")?, "pgfault").ok_or(Errno::ENOENT)?;
+    let at = rt::mm::map_anonymous(200 * rt::mm::PAGE)?;
+    // SAFETY: 1. small pages only. 2. the pages are this check's own.
+    unsafe {
+        let _ = rt::mm::advise(at, 200 * rt::mm::PAGE, MADV_NOHUGEPAGE);
+        (0..200).for_each(|page| ((at + page * rt::mm::PAGE) as *mut u8).write_volatile(1));
+    }
+    let after = count(&text(c"/proc/vmstat")?, "pgfault").ok_or(Errno::ENOENT)?;
+    ensure!(after >= before + 200, "{} faults", after - before);
+    let buddy = text(c"/proc/buddyinfo")?;
+    ensure!(buddy.lines().all(|line| line.starts_with("Node 0, zone ")), "{buddy}");
+    equal!(buddy.lines().next().map(|line| line.split_ascii_whitespace().count()), Some(4 + 11));
+    Ok(())
+}
+
+fn system_names() -> Outcome {
+    let sys = |name: &str| {
+        let path = CString::new(format!("/proc/sys/kernel/{name}")).map_err(|_| Errno::EINVAL)?;
+        text(&path)
+    };
+    let mut names = [[0u8; 65]; 6];
+    // SAFETY: 1. the kernel writes six names of 65 bytes.
+    unsafe { rt::syscall!(__NR_uname, names.as_mut_ptr()) }?;
+    let uname = |at: usize| {
+        let len = names[at].iter().position(|byte| *byte == 0).unwrap_or(0);
+        String::from_utf8_lossy(&names[at][..len]).into_owned() + "\n"
+    };
+    equal!([sys("ostype")?, sys("hostname")?, sys("osrelease")?, sys("version")?], [0, 1, 2, 3].map(uname));
+    let version = text(c"/proc/version")?;
+    ensure!(version.starts_with(&format!("Linux version {} (", uname(2).trim_end())), "{version}");
+    ensure!(version.ends_with(&uname(3)), "{version}");
+    let old = sys("hostname")?;
+    fs::write_file(c"/proc/sys/kernel/hostname", b"another.name\n")?;
+    let new = sys("hostname")?;
+    fs::write_file(c"/proc/sys/kernel/hostname", old.as_bytes())?;
+    equal!(new, "another.name\n");
+    equal!(sys("hostname")?, old);
+    Ok(())
+}
+
+fn random_names() -> Outcome {
+    let uuid = || text(c"/proc/sys/kernel/random/uuid");
+    let (one, two) = (uuid()?, uuid()?);
+    ensure!(one != two, "twice {one}");
+    let dashes: alloc::vec::Vec<usize> = one.match_indices('-').map(|(at, _)| at).collect();
+    equal!((one.len(), dashes), (37, alloc::vec![8, 13, 18, 23]));
+    equal!(&one[14..15], "4");
+    ensure!("89ab".contains(&one[19..20]), "{one}");
+    equal!(text(c"/proc/sys/kernel/random/boot_id")?, text(c"/proc/sys/kernel/random/boot_id")?);
+    equal!(text(c"/proc/sys/kernel/random/entropy_avail")?, "256\n");
+    Ok(())
+}
+
+fn numbers() -> Outcome {
+    let value = |path| text(path).map(|text| text.trim().parse::<u64>().ok());
+    ensure!(value(c"/proc/sys/kernel/pid_max")? > Some(300), "pid_max");
+    ensure!(value(c"/proc/sys/kernel/threads-max")? > Some(10), "threads-max");
+    ensure!(value(c"/proc/sys/fs/nr_open")? >= Some(1024), "nr_open");
+    ensure!(value(c"/proc/sys/vm/max_map_count")? > Some(1000), "max_map_count");
+    equal!(value(c"/proc/sys/kernel/cap_last_cap")?, Some(40));
+    ensure!(value(c"/proc/sys/kernel/randomize_va_space")? <= Some(2), "randomize_va_space");
+    equal!(fs::write_file(c"/proc/sys/kernel/pid_max", b"0"), Err(Errno::EINVAL));
+    equal!(fs::write_file(c"/proc/sys/kernel/pid_max", b"word"), Err(Errno::EINVAL));
+    equal!(fs::write_file(c"/proc/sys/vm/overcommit_memory", b"3"), Err(Errno::EINVAL));
+    equal!(text(c"/proc/sys/fs/dentry-state")?.split_ascii_whitespace().count(), 6);
+    Ok(())
+}
+
+fn open_files() -> Outcome {
+    let allocated = || {
+        let text = text(c"/proc/sys/fs/file-nr")?;
+        Ok::<_, Errno>(text.split('\t').next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0))
+    };
+    let before = allocated()?;
+    let fds: alloc::vec::Vec<_> = (0..500).filter_map(|_| fs::open(c"/dev/null", O_RDONLY, 0).ok()).collect();
+    let after = allocated()?;
+    // Linux sums its counters of the processors only now and then.
+    ensure!(fds.len() == 500 && after + 200 >= before + 500, "{before} and {after}");
+    Ok(())
+}
+
+/// The limit for the unprivileged, as it is set.
+fn pipe_limit() -> Outcome {
+    let limit: usize = text(c"/proc/sys/fs/pipe-max-size")?.trim().parse().map_err(|_| Errno::EINVAL)?;
+    let status = process::in_child(|| {
+        // SAFETY: 1. no memory is named.
+        let dropped = unsafe { rt::syscall!(__NR_setresuid, 1000, 1000, 1000) }.is_ok();
+        let Ok((read, _write)) = io::pipe(0) else { return 1 };
+        const F_SETPIPE_SZ: u32 = 1031;
+        let small = io::fcntl(read, F_SETPIPE_SZ, limit) == Ok(limit);
+        let large = io::fcntl(read, F_SETPIPE_SZ, limit + 1) == Err(Errno::EPERM);
+        i32::from(!(dropped && small && large)) * 2
+    })?;
+    equal!(status.exit_code(), Some(0));
+    Ok(())
+}
+
+fn locks() -> Outcome {
+    let path = CString::new(format!("/tmp/locked-{}", process::getpid())).map_err(|_| Errno::EINVAL)?;
+    let fd = fs::open(&path, O_RDWR | O_CREAT, 0o600)?;
+    let inode = fs::fstat(fd)?.st_ino;
+    const LOCK_EX: usize = 2;
+    // SAFETY: 1. no memory is named.
+    unsafe { rt::syscall!(__NR_flock, fd, LOCK_EX) }?;
+    let shown = text(c"/proc/locks")?;
+    let line = shown.lines().find(|line| line.contains(&format!(":{inode} "))).unwrap_or_default();
+    let words: alloc::vec::Vec<&str> = line.split_ascii_whitespace().collect();
+    equal!(
+        words.get(1..5),
+        Some(&["FLOCK", "ADVISORY", "WRITE", format!("{}", process::getpid()).as_str()][..])
+    );
+    equal!(words.get(6..), Some(&["0", "EOF"][..]));
+    io::close(fd)?;
+    ensure!(!text(c"/proc/locks")?.contains(&format!(":{inode} ")), "the lock is gone");
+    Ok(fs::unlink(&path)?)
+}
+
+fn symbols() -> Outcome {
+    let symbols = text(c"/proc/kallsyms")?;
+    ensure!(symbols.lines().count() > 500, "{} symbols", symbols.lines().count());
+    let well_formed = |line: &str| {
+        let mut words = line.splitn(3, ' ');
+        words.next().is_some_and(|address| address.len() == 16)
+            && words.next().is_some_and(|kind| kind.len() == 1)
+    };
+    ensure!(symbols.lines().take(500).all(well_formed), "{:?}", symbols.lines().next());
+    Ok(())
+}
+
+fn written_by_root_alone() -> Outcome {
+    let status = process::in_child(|| {
+        // SAFETY: 1. no memory is named.
+        let dropped = unsafe { rt::syscall!(__NR_setresuid, 1000, 1000, 1000) }.is_ok();
+        let refused = |path| fs::open(path, O_WRONLY, 0) == Err(Errno::EACCES);
+        let right = refused(c"/proc/sys/kernel/hostname") && refused(c"/proc/sys/kernel/pid_max");
+        let slabs = fs::open(c"/proc/slabinfo", O_RDONLY, 0) == Err(Errno::EACCES);
+        i32::from(!(dropped && right && slabs))
+    })?;
+    equal!(status.exit_code(), Some(0));
     Ok(())
 }
 

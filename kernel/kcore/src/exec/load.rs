@@ -11,6 +11,7 @@ use abi::process::{ADDR_NO_RANDOMIZE, READ_IMPLIES_EXEC};
 use abi::resource::RLIMIT_STACK;
 use alloc::sync::Arc;
 use arch::PAGE_SIZE;
+use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::Relaxed;
 use elf::abi::{PF_R, PF_W, PF_X};
 use elf::segment::ProgramHeader;
@@ -107,12 +108,18 @@ fn open_interpreter(ctx: &Ctx, name: &[u8]) -> Result<(Arc<File>, Image)> {
     Ok((file, image))
 }
 
+/// /proc/sys/kernel/randomize_va_space: 0 nothing, 1 all but the heap, 2 the heap too.
+pub static RANDOMIZE_VA_SPACE: AtomicU32 = AtomicU32::new(2);
+
 fn choose_layout(ctx: &Ctx, secure: bool) -> Layout {
-    let randomised = ctx.process.personality.load(Relaxed) & ADDR_NO_RANDOMIZE == 0 || secure;
+    let how = RANDOMIZE_VA_SPACE.load(Relaxed);
+    let wanted = ctx.process.personality.load(Relaxed) & ADDR_NO_RANDOMIZE == 0 || secure;
+    let randomised = how > 0 && wanted;
     let words = || {
-        let mut words = [0u64; 4];
-        for word in &mut words {
-            *word = vfs::random::next_u64();
+        let mut words = [0u64; 4].map(|_| vfs::random::next_u64());
+        if how < 2 {
+            // The heap stays right behind the program.
+            words[3] = 0;
         }
         words
     };

@@ -20,6 +20,7 @@ mod stack;
 mod vdso;
 
 pub use args::Strings;
+pub use load::RANDOMIZE_VA_SPACE;
 pub use vdso::set_vdso;
 
 use crate::{Ctx, Result};
