@@ -16,7 +16,7 @@ const NS_PER_TICK: u64 = 1_000_000_000 / abi::time::USER_HZ;
 pub fn register(command_line: &'static str) {
     PROC.add("buddyinfo", text(buddyinfo));
     PROC.add("cmdline", text(move |out| writeln!(out, "{command_line}")));
-    PROC.add("cpuinfo", text(|out| (0..cpu::count()).try_for_each(|number| cpu::describe(number, out))));
+    PROC.add("cpuinfo", text(|out| sched::online().iter().try_for_each(|number| cpu::describe(number, out))));
     PROC.add("devices", text(|out| vfs::device::show_devices(out)));
     PROC.add("filesystems", text(|out| vfs::show_filesystems(out)));
     PROC.add("interrupts", text(|out| irq::show(out)));

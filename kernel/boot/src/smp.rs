@@ -11,6 +11,7 @@ static ONLINE: AtomicUsize = AtomicUsize::new(1);
 /// Starts every CPU that firmware described, up to `maxcpus=`. A CPU that does not come is left out.
 pub fn start_others(line: &CommandLine) {
     let wanted = line.number("maxcpus").map_or(usize::MAX, |n| n as usize).clamp(1, arch::cpu::count());
+    let mut started = 1;
     for cpu in 1..wanted {
         let Ok(stack) = mem::KernelStack::alloc() else {
             pr_err!("smp: no memory for the stack of CPU {cpu}");
@@ -22,8 +23,9 @@ pub fn start_others(line: &CommandLine) {
         }
         // The stack is that CPU's idle stack from here on.
         core::mem::forget(stack);
+        started += 1;
     }
-    while ONLINE.load(Ordering::Acquire) < wanted {
+    while ONLINE.load(Ordering::Acquire) < started {
         arch::cpu::relax();
     }
     pr_info!("smp: {} CPUs online", ONLINE.load(Ordering::Relaxed));

@@ -187,7 +187,7 @@ pub fn sched_getaffinity(ctx: &mut Ctx, pid: i32, len: usize, mask: usize) -> Re
         return Err(Errno::EINVAL);
     }
     let task = task_of(&*affine_thread(ctx, pid)?)?;
-    let bits = sched::affinity(&task).0 & CpuMask::first(arch::cpu::count()).0;
+    let bits = sched::affinity(&task).0 & sched::online().0;
     usermem::write(mask, &bits)?;
     Ok(8)
 }
