@@ -17,6 +17,7 @@ pub mod layout;
 pub mod mm;
 pub mod poll;
 pub mod process;
+pub mod ptrace;
 pub mod resource;
 pub mod sched;
 pub mod signal;

@@ -7,10 +7,11 @@ use crate::process::{Membership, NewProcess, Process};
 use crate::rlimit::UserCounts;
 use crate::signal::{Handlers, ProcessSignals};
 use crate::thread::{NewThread, Thread};
-use crate::{Pid, Result, rlimit, user, usermem};
+use crate::{Pid, Result, ptrace, rlimit, user, usermem};
 use abi::Errno;
 use abi::cap::{CAP_SYS_ADMIN, CAP_SYS_RESOURCE};
 use abi::process::*;
+use abi::ptrace::PTRACE_EVENT_VFORK_DONE;
 use abi::resource::{RLIMIT_NOFILE, RLIMIT_NPROC};
 use abi::signal::{SIGCHLD, SIGNAL_MAX};
 use alloc::boxed::Box;
@@ -107,10 +108,18 @@ pub fn clone(ctx: &mut Ctx, request: &CloneRequest) -> Result<Pid> {
         // As in Linux, a bad pointer does not stop the child.
         let _ = usermem::write(request.parent_tid, &tid);
     }
+    let event = ptrace::forked(ctx.thread, request.has(CLONE_VFORK), request.exit_signal == SIGCHLD);
+    if event.is_some() && !request.has(CLONE_UNTRACED) {
+        ptrace::auto_attach(ctx.thread, &child.thread);
+    }
     let vfork = child.vfork.clone();
     child.start();
+    if let Some(event) = event {
+        ptrace::event(ctx, event, tid.into());
+    }
     if let Some(vfork) = vfork {
         vfork.wait();
+        ptrace::event(ctx, PTRACE_EVENT_VFORK_DONE, tid.into());
     }
     Ok(tid)
 }

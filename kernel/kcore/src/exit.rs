@@ -10,7 +10,7 @@ use crate::ctx::{Ctx, Local};
 use crate::process::{Process, ProcessState};
 use crate::signal::{self, ProcessSignals, SigInfo};
 use crate::thread::{COMM_LEN, Thread};
-use crate::{Pid, futex, jobs, pid, usage};
+use crate::{Pid, futex, jobs, pid, ptrace, usage};
 use abi::signal::{CLD_EXITED, CLD_KILLED, CLD_STOPPED, SA_NOCLDWAIT, SIG_IGN, SIGCHLD};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -48,10 +48,13 @@ pub(crate) fn end(thread: Arc<Thread>, mut local: Local, status: i32) {
         futex::clear_and_wake(&local.mm, local.clear_child_tid);
     }
     let last = leave_process(&thread, &process, status);
+    let shown = if last { process.exit_status.load(SeqCst) } else { status };
+    ptrace::note_exit(&thread, shown, last);
     usage::note_peak(&process, local.mm.resident().1);
     drop(task::current().set_table(None));
     if last {
         process.timers.end();
+        ptrace::end_tracer(&process);
         process.set_mm(None);
     }
     if let Some(vfork) = local.vfork.take() {

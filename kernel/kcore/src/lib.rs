@@ -49,6 +49,7 @@ pub mod pid;
 pub mod pidfd;
 pub mod prctl;
 mod process;
+pub mod ptrace;
 pub mod rlimit;
 pub mod show;
 pub mod signal;

@@ -2,6 +2,7 @@
 
 use crate::exit::Remains;
 use crate::jobs::{Group, Session};
+use crate::ptrace::Tracing;
 use crate::rlimit::{Limits, UserCounts};
 use crate::signal::ProcessSignals;
 use crate::thread::Thread;
@@ -77,6 +78,8 @@ pub struct Process {
     pub exit_wait: Arc<WaitQueue>,
     /// Woken when a signal is queued, once somebody uses signalfd.
     pub(crate) signalfd: Once<Arc<WaitQueue>>,
+    /// Threads of other processes that this one traces.
+    pub(crate) tracing: SpinLock<Tracing, Leaf>,
 
     mm: SpinLock<Option<Arc<AddressSpace>>, ProcessLevel>,
     pub(crate) limits: Limits,
@@ -133,6 +136,7 @@ impl Process {
             thread_wait: WaitQueue::new(&"de_thread"),
             exit_wait: Arc::new(WaitQueue::new(&"pidfd_poll")),
             signalfd: Once::new(),
+            tracing: SpinLock::new(Tracing::default()),
             mm: SpinLock::new(new.mm),
             limits: new.limits,
             counts: SpinLock::new(new.counts),

@@ -3,9 +3,11 @@
 use crate::Pid;
 use crate::futex::FutexWaiter;
 use crate::process::Process;
+use crate::ptrace::Traced;
 use crate::signal::{Pending, SigSet};
 use crate::usage::Io;
 use abi::signal::{SIGKILL, SIGSTOP};
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use arch::{CpuMask, Ipi, cpu};
@@ -32,8 +34,10 @@ pub mod work {
     pub const CPU_TIMER: u32 = 32;
     /// Stand parked until the bit is cleared (see [`crate::park`]).
     pub const PARK: u32 = 64;
+    /// The tracer wants a stop.
+    pub const PTRACE: u32 = 128;
     /// Why an interruptible sleep ends, besides signals.
-    pub const INTERRUPTS: u32 = STOP | EXIT | PARK;
+    pub const INTERRUPTS: u32 = STOP | EXIT | PARK | PTRACE;
 }
 
 /// Bytes of a thread's name, the terminating zero included (TASK_COMM_LEN).
@@ -63,6 +67,9 @@ pub struct Thread {
     pub(crate) parking: WaitQueue,
     /// Past the point where it takes signals. Written under the process's signal lock.
     pub(crate) exiting: AtomicBool,
+    /// Its tracer, if it has one. `ptraced` says so without the lock.
+    pub(crate) trace: SpinLock<Option<Box<Traced>>, Leaf>,
+    pub(crate) ptraced: AtomicBool,
 
     /// What others may look at; the thread itself uses its `Local`.
     shown: SpinLock<Shown, Leaf>,
@@ -123,6 +130,8 @@ impl Thread {
             parked: AtomicBool::new(false),
             parking: WaitQueue::new(&"lab_park"),
             exiting: AtomicBool::new(false),
+            trace: SpinLock::new(None),
+            ptraced: AtomicBool::new(false),
             shown: SpinLock::new(Shown { cred: new.cred, files: new.files, fs: new.fs }),
             comm: SpinLock::new(new.comm),
             call: AtomicUsize::new(usize::MAX),
@@ -262,6 +271,13 @@ impl Thread {
         }
         self.recalculate();
         old
+    }
+
+    /// Replaces the mask of a thread that sleeps in a stop for its tracer.
+    pub(crate) fn set_blocked_of_stopped(&self, mask: SigSet) {
+        self.blocked.store(mask.without(SIGKILL).without(SIGSTOP).bits(), SeqCst);
+        // It looks for deliverable signals on its way out.
+        self.add_work(work::SIGNAL);
     }
 
     /// Brings "a signal is pending" up to date. Called by the thread itself.

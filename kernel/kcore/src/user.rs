@@ -33,7 +33,7 @@ pub type Call = fn(&mut Ctx) -> isize;
 #[derive(Clone, Copy)]
 pub struct Calls {
     pub plain: &'static [Call],
-    /// Used by threads of processes whose trace switch is on: tracing costs nothing while it is off.
+    /// Used by threads whose calls are logged or shown to a tracer: tracing costs nothing while it is off.
     pub traced: &'static [Call],
     /// For numbers beyond the table, traced or not: the lab's calls, and what does not exist.
     pub beyond: Call,
@@ -78,12 +78,12 @@ fn end(life: &mut Life, status: i32) {
 
 fn live(ctx: &mut Ctx) -> i32 {
     let calls = CALLS.get_expect();
-    let mut table = choose(calls, ctx.process);
+    let mut table = choose(calls, ctx.thread);
     let mut restart = None;
     loop {
         while leave_undisturbed(ctx, restart.is_some()) {
             if ctx.thread.take_work(work::TRACE) {
-                table = choose(calls, ctx.process);
+                table = choose(calls, ctx.thread);
             }
             if ctx.thread.take_work(work::CPU_TIMER) {
                 timers::check_cpu(ctx.thread);
@@ -126,8 +126,8 @@ fn leave_undisturbed(ctx: &Ctx, restart: bool) -> bool {
     true
 }
 
-fn choose(calls: &Calls, process: &Process) -> &'static [Call] {
-    if process.is_traced() { calls.traced } else { calls.plain }
+fn choose(calls: &Calls, thread: &Thread) -> &'static [Call] {
+    if thread.process().is_traced() || thread.shows_calls() { calls.traced } else { calls.plain }
 }
 
 /// -512 to -516.

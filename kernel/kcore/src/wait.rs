@@ -47,8 +47,12 @@ pub fn wait(ctx: &mut Ctx, which: Which, options: u32) -> Result<Option<Report>>
 
 /// One look at all children.
 fn look(parent: &Arc<Process>, which: Which, options: u32) -> Result<Option<Report>> {
+    let (report, traced) = crate::ptrace::report(parent, which, options);
+    if report.is_some() {
+        return Ok(report);
+    }
     loop {
-        let mut eligible = false;
+        let mut eligible = traced;
         let Some(child) = find(parent, which, options, &mut eligible) else {
             return if eligible { Ok(None) } else { Err(Errno::ECHILD) };
         };

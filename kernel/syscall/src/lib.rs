@@ -27,6 +27,7 @@ mod mm;
 mod path;
 mod poll;
 mod process;
+mod ptrace;
 mod sched;
 mod signal;
 mod socket;

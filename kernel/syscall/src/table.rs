@@ -97,6 +97,9 @@ calls! {
     111 - getpgrp => process::getpgrp();
     112 157 setsid => process::setsid();
     124 156 getsid => process::getsid(pid);
+    101 117 ptrace => ptrace::ptrace(request, pid, addr, data);
+    310 270 process_vm_readv => ptrace::process_vm_readv(pid, local, local_count, remote, remote_count, flags);
+    311 271 process_vm_writev => ptrace::process_vm_writev(pid, local, local_count, remote, remote_count, flags);
     157 167 prctl => process::prctl(option, arg2, arg3, arg4, arg5);
     158 - arch_prctl => process::arch_prctl(code, address);
     135 92 personality => process::personality(persona);

@@ -31,6 +31,7 @@ const GROUPS: &[&str] = &[
     "terminals",
     "procfs",
     "procpid",
+    "ptrace",
 ];
 
 /// The report without the checks that passed.

@@ -27,6 +27,7 @@ mod polling;
 mod processes;
 mod procfs;
 mod procpid;
+mod ptrace;
 mod scheduling;
 mod signals;
 mod sockets;
@@ -113,6 +114,7 @@ const GROUPS: &[(&str, &[Check])] = &[
     ("procfs", procfs::CHECKS),
     ("block", block::CHECKS),
     ("procpid", procpid::CHECKS),
+    ("ptrace", ptrace::CHECKS),
 ];
 
 /// Seconds after which a check counts as hung. Far more than any needs, also under emulation.

@@ -17,6 +17,7 @@ use vm::AddressSpace;
 /// Replaces the program. After the other threads are gone nothing fails.
 pub(super) fn replace(ctx: &mut Ctx, program: Program, cred: NewCred, called: &[u8]) -> Result<()> {
     let files = if Arc::strong_count(ctx.files_arc()) > 2 { Some(ctx.files().duplicate()?) } else { None };
+    let old_tid = ctx.thread.tid();
     end_other_threads(ctx)?;
     crate::futex::exit_robust_list(ctx.thread, ctx.mm());
     if let Some(files) = files {
@@ -36,6 +37,7 @@ pub(super) fn replace(ctx: &mut Ctx, program: Program, cred: NewCred, called: &[
     if let Some(vfork) = ctx.local.vfork.take() {
         vfork.complete();
     }
+    crate::ptrace::exec_done(ctx, old_tid);
     Ok(())
 }
 

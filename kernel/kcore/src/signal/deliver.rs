@@ -3,12 +3,12 @@
 use super::{Action, DEFAULT_IGNORED, DEFAULT_STOPS, SYNCHRONOUS, SigInfo, SigSet, stop};
 use crate::process::Process;
 use crate::thread::{Thread, work};
-use crate::{Ctx, Result, jobs, park, timers};
+use crate::{Ctx, Result, jobs, park, ptrace, timers};
 use abi::Errno;
 use abi::process::NR_RESTART_SYSCALL;
 use abi::signal::{
-    MINSIGSTKSZ, SA_NODEFER, SA_ONSTACK, SA_RESETHAND, SA_RESTART, SI_TIMER, SIG_DFL, SIG_IGN, SIGSEGV,
-    SIGSTOP, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK,
+    MINSIGSTKSZ, SA_NODEFER, SA_ONSTACK, SA_RESETHAND, SA_RESTART, SI_TIMER, SIG_DFL, SIG_IGN, SIGKILL,
+    SIGSEGV, SIGSTOP, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK,
 };
 use alloc::sync::Arc;
 use arch::Fault;
@@ -28,6 +28,8 @@ pub(crate) enum Outcome {
 pub(crate) fn deliver(ctx: &mut Ctx, mut call: Option<(usize, Errno)>) -> Outcome {
     loop {
         if ctx.thread.work() & work::EXIT != 0 {
+            let status = exit_status(ctx);
+            ptrace::exit_event(ctx, status);
             return Outcome::Exit(exit_status(ctx));
         }
         if ctx.thread.work() & work::PARK != 0 {
@@ -35,10 +37,20 @@ pub(crate) fn deliver(ctx: &mut Ctx, mut call: Option<(usize, Errno)>) -> Outcom
             continue;
         }
         if ctx.thread.work() & work::STOP != 0 {
-            stop::take_part(ctx.thread);
+            if !ctx.thread.is_ptraced() {
+                stop::take_part(ctx.thread);
+            } else if let Some(signal) = stop::take_part_traced(ctx.thread) {
+                ptrace::group_stop(ctx, signal);
+            }
             continue;
         }
-        let Some((info, action)) = next(ctx.thread) else { break };
+        if ptrace::is_stopping(ctx.thread) {
+            ptrace::interrupted(ctx);
+            continue;
+        }
+        let Some(info) = next(ctx.thread) else { break };
+        let Some(info) = show_tracer(ctx, info, &mut call) else { continue };
+        let action = action_of(ctx.thread, info.signo as u32);
         match action.handler {
             SIG_IGN => {}
             SIG_DFL => default_action(ctx, &info),
@@ -63,24 +75,39 @@ fn exit_status(ctx: &Ctx) -> i32 {
     shared.or(ctx.local.exit).unwrap_or(0)
 }
 
-/// Takes the next deliverable signal and what to do about it.
-fn next(thread: &Arc<Thread>) -> Option<(SigInfo, Action)> {
-    let process = thread.process();
+/// Takes the next deliverable signal.
+fn next(thread: &Thread) -> Option<SigInfo> {
     let wanted = !thread.blocked();
     // Most looks are the last one, after the signal: it needs no lock. Who sends meanwhile publishes before it
     // marks the thread's work, which is looked at once more.
-    if ((thread.pending_set() | process.shared_pending()) & wanted).is_empty() {
+    if ((thread.pending_set() | thread.process().shared_pending()) & wanted).is_empty() {
         return None;
     }
-    let info = take(thread, wanted)?;
-    let signal = info.signo as u32;
-    let signals = process.signals.lock();
+    take(thread, wanted)
+}
+
+/// The tracer, if there is one, sees a signal before it is delivered; it may change everything.
+fn show_tracer(ctx: &mut Ctx, info: SigInfo, call: &mut Option<(usize, Errno)>) -> Option<SigInfo> {
+    if !ctx.thread.is_ptraced() || info.signo as u32 == SIGKILL {
+        return Some(info);
+    }
+    let info = ptrace::signal_stop(ctx, info);
+    // A debugger that runs something else first says so by taking the call's number or result away.
+    if !crate::user::is_restart_code(ctx.user.return_value()) || ctx.user.syscall_nr() == usize::MAX {
+        *call = None;
+    }
+    info
+}
+
+/// What to do about a signal that is taken.
+fn action_of(thread: &Arc<Thread>, signal: u32) -> Action {
+    let signals = thread.process().signals.lock();
     let handlers = &signals.handlers;
     let action = handlers.get(signal);
     if action.flags & SA_RESETHAND != 0 && action.handler != SIG_IGN && action.handler != SIG_DFL {
         handlers.set(signal, Action { handler: SIG_DFL, ..action });
     }
-    Some((info, action))
+    action
 }
 
 /// Takes a pending signal of `wanted`: the thread's own before the process's, faults before all.

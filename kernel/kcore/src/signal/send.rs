@@ -171,7 +171,8 @@ fn is_ignored(
     forced: bool,
 ) -> bool {
     let thread = only.or(signals.threads.first());
-    if thread.is_some_and(|t| t.blocked().contains(signal) || t.waits_for(signal)) {
+    let shown = |t: &Arc<Thread>| t.is_ptraced() && signal != SIGKILL;
+    if thread.is_some_and(|t| t.blocked().contains(signal) || t.waits_for(signal) || shown(t)) {
         return false;
     }
     let spared = process.is_init() && !forced && !signals.handlers.caught().contains(signal);
@@ -198,6 +199,8 @@ fn complete(
     let default = !signals.handlers.caught().contains(signal) && !chosen.waits_for(signal);
     let fatal = default && !DEFAULT_STOPS.contains(signal) && !super::DEFAULT_IGNORED.contains(signal);
     // A core dump looks at the thread that took the signal, so that one goes the slow way.
+    // A tracer sees it first.
+    let fatal = fatal && !chosen.is_ptraced();
     if signal == SIGKILL || fatal && !DEFAULT_DUMPS.contains(signal) && (forced || !process.is_init()) {
         begin_exit(process, signals, signal as i32);
         return;

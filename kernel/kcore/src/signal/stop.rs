@@ -72,6 +72,27 @@ pub(crate) fn take_part(thread: &Arc<Thread>) {
     }
 }
 
+/// A traced thread's part in a stop of its process: it is counted, but sleeps for its tracer. The signal that stops.
+pub(crate) fn take_part_traced(thread: &Arc<Thread>) -> Option<u32> {
+    let process = thread.process();
+    let mut signals = process.signals.lock();
+    thread.take_work(work::STOP);
+    if signals.stop.signal == 0 || signals.exit.is_some() {
+        return None;
+    }
+    let (signal, last) = (signals.stop.signal, count_down(&mut signals));
+    let by_parent = thread.tracer().is_some_and(|tracer| tracer.pid() == process.parent_pid());
+    if by_parent {
+        // It hears of the tracee's stop, and not once more of the child's.
+        signals.stop.unreported_stop = false;
+    }
+    drop(signals);
+    if last && !by_parent {
+        notify_parent(process, CLD_STOPPED);
+    }
+    Some(signal)
+}
+
 /// One thread fewer to wait for; true when the stop is complete.
 fn count_down(signals: &mut ProcessSignals) -> bool {
     signals.stop.waiting = signals.stop.waiting.saturating_sub(1);
@@ -107,6 +128,7 @@ pub(crate) fn resume(_process: &Process, signals: &mut ProcessSignals) {
     for thread in &signals.threads {
         thread.take_work(work::STOP);
         thread.stopped.store(false, SeqCst);
+        crate::ptrace::continued(thread);
         if let Some(task) = thread.task() {
             task.wake_from(|state| state == State::Stopped);
         }

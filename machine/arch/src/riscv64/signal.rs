@@ -16,6 +16,7 @@ use super::fpu::{self, Float, Vector};
 use super::user::UserContext;
 use crate::Fault;
 use crate::sigframe::{AltStack, FrameRequest, ReadUser, Restored, WriteUser};
+use alloc::vec::Vec;
 
 /// `li a7, __NR_rt_sigreturn; ecall`
 pub const TRAMPOLINE: &[u8] = &[0x93, 0x08, 0xb0, 0x08, 0x73, 0x00, 0x00, 0x00];
@@ -146,3 +147,33 @@ fn restore_vector(sp: usize, header: usize, read: ReadUser) -> Result<(), Fault>
     });
     restored.unwrap_or(Err(Fault))
 }
+
+/// `struct __riscv_d_ext_state` of the current thread (NT_PRFPREG).
+pub fn float_regs() -> Vec<u8> {
+    let float = fpu::current_float().unwrap_or(Float { f: [0; 32], fcsr: 0 });
+    let words = float.f.iter().copied().chain([u64::from(float.fcsr)]);
+    words.flat_map(u64::to_le_bytes).collect()
+}
+
+/// Takes what a debugger has made of [`float_regs`]; what is missing stays.
+pub fn set_float_regs(bytes: &[u8]) {
+    let mut all = float_regs();
+    let len = bytes.len().min(all.len());
+    all[..len].copy_from_slice(&bytes[..len]);
+    let mut float = Float { f: [0; 32], fcsr: 0 };
+    for (at, chunk) in all.chunks_exact(8).enumerate() {
+        let word = u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|n| chunk[n]));
+        match float.f.get_mut(at) {
+            Some(reg) => *reg = word,
+            None => float.fcsr = word as u32,
+        }
+    }
+    fpu::set_current_float(Some(&float));
+}
+
+/// There is no such set here.
+pub fn extended_regs() -> Vec<u8> {
+    Vec::new()
+}
+
+pub fn set_extended_regs(_bytes: &[u8]) {}

@@ -115,12 +115,26 @@ impl UserContext {
         self.regs[A7] = nr;
     }
 
-    /// pc, x1 to x31: Linux's `user_regs_struct` (NT_PRSTATUS), as much as fits.
-    pub fn regs_for_ptrace(&self, out: &mut [u64]) {
-        for (to, from) in out.iter_mut().zip(self.regs) {
-            *to = from as u64;
-        }
+    /// Words of `struct user_regs_struct`.
+    pub const PTRACE_WORDS: usize = 32;
+
+    /// pc, x1 to x31: `struct user_regs_struct` (NT_PRSTATUS).
+    pub fn ptrace_regs(&self) -> [u64; Self::PTRACE_WORDS] {
+        self.regs.map(|reg| reg as u64)
     }
+
+    /// Takes what a debugger has made of [`UserContext::ptrace_regs`].
+    pub fn set_ptrace_regs(&mut self, regs: &[u64; Self::PTRACE_WORDS]) {
+        self.regs = regs.map(|reg| reg as usize);
+    }
+
+    /// There is no such thing in user mode: debuggers use breakpoints. False.
+    pub fn set_single_step(&mut self, _on: bool) -> bool {
+        false
+    }
+
+    /// A debugger looks at a system call before it is made. Nothing to show: a0 still holds the argument.
+    pub fn show_call_entry(&mut self) {}
 
     pub(super) fn regs(&self) -> &[usize; 32] {
         &self.regs
@@ -137,4 +151,14 @@ impl UserContext {
         self.regs[RA] = ra;
         self.regs[A0..A0 + 3].copy_from_slice(&args);
     }
+}
+
+/// Program counter and stack pointer in [`UserContext::ptrace_regs`].
+pub fn ptrace_pc_sp(words: &[u64; UserContext::PTRACE_WORDS]) -> (u64, u64) {
+    (words[0], words[SP])
+}
+
+/// The result register in [`UserContext::ptrace_regs`].
+pub fn ptrace_result(words: &[u64; UserContext::PTRACE_WORDS]) -> i64 {
+    words[A0] as i64
 }

@@ -15,6 +15,7 @@ use super::reg::{FLAG_DF, FLAG_RF, FLAG_TF};
 use super::user::UserContext;
 use crate::Fault;
 use crate::sigframe::{AltStack, FrameRequest, ReadUser, Restored, WriteUser};
+use alloc::vec::Vec;
 
 /// `mov eax, 15 (rt_sigreturn); syscall`
 pub const TRAMPOLINE: &[u8] = &[0xb8, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05];
@@ -220,4 +221,32 @@ fn pop_used_fpu(at: usize, read: ReadUser) -> Result<(), Fault> {
         fpu::import(&area, extended);
     }
     Ok(())
+}
+
+/// `struct user_fpregs_struct` of the current thread (NT_PRFPREG).
+pub fn float_regs() -> Vec<u8> {
+    let mut all = extended_regs();
+    all.truncate(fpu::LEGACY_BYTES);
+    all
+}
+
+/// Takes what a debugger has made of [`float_regs`]; what is missing stays.
+pub fn set_float_regs(bytes: &[u8]) {
+    set_extended_regs(&bytes[..bytes.len().min(fpu::LEGACY_BYTES)]);
+}
+
+/// The XSAVE area of the current thread (NT_X86_XSTATE).
+pub fn extended_regs() -> Vec<u8> {
+    let mut area = [0; fpu::AREA_BYTES];
+    let len = fpu::export(&mut area);
+    area[..len].to_vec()
+}
+
+/// Takes what a debugger has made of [`extended_regs`]; what is missing stays.
+pub fn set_extended_regs(bytes: &[u8]) {
+    let mut area = [0; fpu::AREA_BYTES];
+    let have = fpu::export(&mut area);
+    let len = bytes.len().min(area.len());
+    area[..len].copy_from_slice(&bytes[..len]);
+    fpu::import(&area, have.max(len) > fpu::LEGACY_BYTES);
 }

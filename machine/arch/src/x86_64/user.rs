@@ -248,13 +248,56 @@ impl UserContext {
         self.regs.rip -= SYSCALL_BYTES;
     }
 
-    /// `struct user_regs_struct`: 27 words, as many as fit. The segment bases are those of
-    /// [`UserContext::set_tls`].
-    pub fn regs_for_ptrace(&self, out: &mut [u64]) {
-        let words = [self.tls, 0, 0, 0, 0, 0];
-        for (slot, word) in out.iter_mut().zip(self.words().iter().copied().chain(words)) {
-            *slot = word;
+    /// Words of `struct user_regs_struct`.
+    pub const PTRACE_WORDS: usize = 27;
+    const FS_BASE: usize = 21;
+    const GS_BASE: usize = 22;
+
+    /// `struct user_regs_struct` of this, the current thread's, context.
+    pub fn ptrace_regs(&self) -> [u64; Self::PTRACE_WORDS] {
+        let mut out = [0; Self::PTRACE_WORDS];
+        out[..Self::FS_BASE].copy_from_slice(self.words());
+        out[Self::FS_BASE] = self.tls() as u64;
+        out[Self::GS_BASE] = context::gs_base() as u64;
+        out
+    }
+
+    /// Takes what a debugger has made of [`UserContext::ptrace_regs`]; what is privileged is put right.
+    pub fn set_ptrace_regs(&mut self, regs: &[u64; Self::PTRACE_WORDS]) {
+        let (fs_base, gs_base) = (self.tls() as u64, context::gs_base() as u64);
+        self.words_mut().copy_from_slice(&regs[..Self::FS_BASE]);
+        self.sanitise();
+        let in_user = |base: u64| base < mmu::USER_TOP as u64;
+        if regs[Self::FS_BASE] != fs_base && in_user(regs[Self::FS_BASE]) {
+            self.set_tls(regs[Self::FS_BASE] as usize);
+        } else {
+            self.set_tls(fs_base as usize);
         }
+        if regs[Self::GS_BASE] != gs_base && in_user(regs[Self::GS_BASE]) {
+            context::set_gs_base(regs[Self::GS_BASE] as usize);
+        }
+    }
+
+    /// Makes the processor trap after each instruction, or not. True where it can.
+    pub fn set_single_step(&mut self, on: bool) -> bool {
+        if on {
+            self.regs.rflags |= reg::FLAG_TF;
+            self.slow |= Self::SLOW_IRET;
+        } else {
+            self.regs.rflags &= !reg::FLAG_TF;
+        }
+        true
+    }
+
+    /// A debugger looks at a system call before it is made: the result register says so, as on Linux.
+    pub fn show_call_entry(&mut self) {
+        const ENOSYS: isize = 38;
+        self.set_return(-ENOSYS);
+    }
+
+    fn words_mut(&mut self) -> &mut [u64; size_of::<Regs>() / 8] {
+        // SAFETY: 1. `Regs` is 21 words without padding, and any words are `Regs`.
+        unsafe { &mut *(&raw mut self.regs).cast() }
     }
 
     fn words(&self) -> &[u64; size_of::<Regs>() / 8] {
@@ -284,4 +327,14 @@ fn exception(signal: u32, code: i32, addr: usize) -> Trap {
 /// AT_HWCAP (CPUID leaf 1, edx) and AT_HWCAP2 (programs may use the FSGSBASE instructions).
 pub fn hwcap() -> (u64, u64) {
     (cpuid::leaf(1, 0).edx.into(), if cpuid::has(cpuid::FSGSBASE) { 2 } else { 0 })
+}
+
+/// Program counter and stack pointer in [`UserContext::ptrace_regs`].
+pub fn ptrace_pc_sp(words: &[u64; UserContext::PTRACE_WORDS]) -> (u64, u64) {
+    (words[16], words[19])
+}
+
+/// The result register in [`UserContext::ptrace_regs`].
+pub fn ptrace_result(words: &[u64; UserContext::PTRACE_WORDS]) -> i64 {
+    words[10] as i64
 }

@@ -1,0 +1,422 @@
+//! ptrace: stops, registers, memory, events.
+
+use crate::{Check, Outcome, ensure, equal};
+use core::sync::atomic::{AtomicU64, Ordering};
+use rt::nr::*;
+use rt::{Errno, Result, process, signal, syscall, time};
+
+pub const CHECKS: &[Check] = &[
+    ("signal_stop", signal_stop),
+    ("suppress_and_replace", suppress_and_replace),
+    ("call_stops", call_stops),
+    ("change_a_call", change_a_call),
+    ("memory", memory),
+    ("registers", registers),
+    ("attach_and_detach", attach_and_detach),
+    ("seize_and_interrupt", seize_and_interrupt),
+    ("seize_a_stopped_process", seize_a_stopped_process),
+    ("fork_event", fork_event),
+    ("exec_stop", exec_stop),
+    ("exit_kill", exit_kill),
+    ("tracer_dies", tracer_dies),
+    ("remote_memory", remote_memory),
+    ("errors", errors),
+];
+
+const TRACEME: usize = 0;
+const PEEKDATA: usize = 2;
+const POKEDATA: usize = 5;
+const CONT: usize = 7;
+const ATTACH: usize = 16;
+const DETACH: usize = 17;
+const SYSCALL: usize = 24;
+const SETOPTIONS: usize = 0x4200;
+const GETEVENTMSG: usize = 0x4201;
+const GETSIGINFO: usize = 0x4202;
+const GETREGSET: usize = 0x4204;
+const SETREGSET: usize = 0x4205;
+const SEIZE: usize = 0x4206;
+const INTERRUPT: usize = 0x4207;
+const LISTEN: usize = 0x4208;
+const CALL_INFO: usize = 0x420e;
+const SYSGOOD: usize = 1;
+const FORK: usize = 2;
+const EXEC: usize = 16;
+const EXITKILL: usize = 1 << 20;
+const WALL: u32 = 0x4000_0000;
+const EVENT_STOP: i32 = 128;
+
+fn ptrace(request: usize, pid: i32, addr: usize, data: usize) -> Result<usize> {
+    // SAFETY: 1. memory that is named is the caller's own and large enough.
+    unsafe { syscall!(__NR_ptrace, request, pid, addr, data) }
+}
+
+/// Waits for a tracee or child; its status as wait4 encodes it.
+fn wait(pid: i32) -> Result<i32> {
+    let mut status = 0i32;
+    // SAFETY: 1. the kernel writes one int.
+    unsafe { syscall!(__NR_wait4, pid, &raw mut status, WALL, 0) }?;
+    Ok(status)
+}
+
+fn stopped(signal: i32) -> i32 {
+    signal << 8 | 0x7f
+}
+
+const TRAP: i32 = SIGTRAP as i32;
+
+/// A child that is traced and stopped, and then runs `body`.
+fn tracee(body: impl FnOnce() -> i32) -> Result<i32> {
+    let Some(child) = process::fork()? else {
+        let _ = ptrace(TRACEME, 0, 0, 0);
+        let _ = process::kill(process::getpid(), SIGSTOP);
+        process::exit(body());
+    };
+    let child = child as i32;
+    let status = wait(child)?;
+    if status != stopped(SIGSTOP as i32) {
+        return Err(Errno::EINVAL);
+    }
+    Ok(child)
+}
+
+/// What PTRACE_GET_SYSCALL_INFO tells: kind, and the words behind the head.
+fn call_info(pid: i32) -> Result<(u8, [u64; 8])> {
+    let mut words = [0u64; 11];
+    ptrace(CALL_INFO, pid, size_of_val(&words), words.as_mut_ptr() as usize)?;
+    let mut rest = [0; 8];
+    rest.copy_from_slice(&words[3..]);
+    Ok((words[0] as u8, rest))
+}
+
+fn signal_stop() -> Outcome {
+    let child = tracee(|| {
+        let _ = process::kill(process::getpid(), SIGUSR1);
+        5
+    })?;
+    ptrace(CONT, child, 0, 0)?;
+    equal!(wait(child)?, stopped(SIGUSR1 as i32));
+    let mut info = [0u32; 32];
+    ptrace(GETSIGINFO, child, 0, info.as_mut_ptr() as usize)?;
+    equal!((info[0], info[2], info[4]), (SIGUSR1, 0, child as u32));
+    // Delivered, it kills.
+    ptrace(CONT, child, 0, SIGUSR1 as usize)?;
+    equal!(wait(child)?, SIGUSR1 as i32);
+    Ok(())
+}
+
+fn suppress_and_replace() -> Outcome {
+    let child = tracee(|| {
+        let _ = process::kill(process::getpid(), SIGTERM);
+        let _ = process::kill(process::getpid(), SIGTERM);
+        5
+    })?;
+    ptrace(CONT, child, 0, 0)?;
+    equal!(wait(child)?, stopped(SIGTERM as i32));
+    ptrace(CONT, child, 0, 0)?;
+    equal!(wait(child)?, stopped(SIGTERM as i32));
+    ptrace(CONT, child, 0, SIGINT as usize)?;
+    equal!(wait(child)?, SIGINT as i32);
+    // An ignored signal is shown, too.
+    let child = tracee(|| {
+        let _ = signal::set_action(SIGUSR2, signal::Action::Ignore, 0, 0);
+        let _ = process::kill(process::getpid(), SIGUSR2);
+        5
+    })?;
+    ptrace(CONT, child, 0, 0)?;
+    equal!(wait(child)?, stopped(SIGUSR2 as i32));
+    ptrace(CONT, child, 0, SIGUSR2 as usize)?;
+    equal!(wait(child)?, 5 << 8);
+    Ok(())
+}
+
+fn getppid() -> i32 {
+    process::getppid() as i32
+}
+
+fn call_stops() -> Outcome {
+    let child = tracee(|| i32::from(getppid() != 0))?;
+    ptrace(SETOPTIONS, child, 0, SYSGOOD)?;
+    let mut seen = 0;
+    loop {
+        ptrace(SYSCALL, child, 0, 0)?;
+        let status = wait(child)?;
+        if status & 0xff != 0x7f {
+            equal!(status, 1 << 8);
+            break;
+        }
+        equal!(status, stopped(TRAP | 0x80));
+        let (kind, words) = call_info(child)?;
+        if kind == 1 && words[0] == u64::from(__NR_getppid) {
+            ptrace(SYSCALL, child, 0, 0)?;
+            equal!(wait(child)?, stopped(TRAP | 0x80));
+            let (kind, words) = call_info(child)?;
+            equal!((kind, words[0]), (2, process::getpid() as u64));
+            seen += 1;
+        }
+    }
+    equal!(seen, 1);
+    Ok(())
+}
+
+/// The registers of the general set.
+fn words(pid: i32) -> Result<([u64; 32], usize)> {
+    let mut regs = [0u64; 32];
+    let mut to = [regs.as_mut_ptr() as usize, size_of_val(&regs)];
+    ptrace(GETREGSET, pid, 1, to.as_mut_ptr() as usize)?;
+    Ok((regs, to[1]))
+}
+
+fn set_words(pid: i32, regs: &[u64; 32], len: usize) -> Result<()> {
+    let mut from = [regs.as_ptr() as usize, len];
+    ptrace(SETREGSET, pid, 1, from.as_mut_ptr() as usize).map(drop)
+}
+
+/// Where the result of a system call is in them, on both architectures.
+const RESULT: usize = 10;
+
+fn change_a_call() -> Outcome {
+    let child = tracee(|| i32::from(getppid() != 4711))?;
+    ptrace(SETOPTIONS, child, 0, SYSGOOD)?;
+    loop {
+        ptrace(SYSCALL, child, 0, 0)?;
+        equal!(wait(child)?, stopped(TRAP | 0x80));
+        let (kind, info) = call_info(child)?;
+        if kind == 1 && info[0] == u64::from(__NR_getppid) {
+            break;
+        }
+    }
+    ptrace(SYSCALL, child, 0, 0)?;
+    equal!(wait(child)?, stopped(TRAP | 0x80));
+    let (mut regs, len) = words(child)?;
+    equal!(regs[RESULT], process::getpid() as u64);
+    regs[RESULT] = 4711;
+    set_words(child, &regs, len)?;
+    ptrace(CONT, child, 0, 0)?;
+    equal!(wait(child)?, 0);
+    Ok(())
+}
+
+static SHARED: AtomicU64 = AtomicU64::new(1);
+static FIXED: u64 = 77;
+
+fn memory() -> Outcome {
+    let child = tracee(|| (SHARED.load(Ordering::Relaxed) != 99) as i32)?;
+    let at = &raw const SHARED as usize;
+    let mut word = 0u64;
+    ptrace(PEEKDATA, child, at, &raw mut word as usize)?;
+    equal!(word, 1);
+    ptrace(POKEDATA, child, at, 99)?;
+    equal!(SHARED.load(Ordering::Relaxed), 1);
+    // What the program itself may not write, a debugger may, in a private copy.
+    let fixed = &raw const FIXED as usize;
+    ptrace(POKEDATA, child, fixed, 78)?;
+    ptrace(PEEKDATA, child, fixed, &raw mut word as usize)?;
+    equal!((word, FIXED), (78, 77));
+    equal!(ptrace(PEEKDATA, child, 8, &raw mut word as usize), Err(Errno::EIO));
+    equal!(ptrace(POKEDATA, child, 8, 0), Err(Errno::EIO));
+    ptrace(CONT, child, 0, 0)?;
+    equal!(wait(child)?, 0);
+    Ok(())
+}
+
+fn registers() -> Outcome {
+    let child = tracee(|| 0)?;
+    let (regs, len) = words(child)?;
+    equal!(len, if cfg!(target_arch = "x86_64") { 27 * 8 } else { 32 * 8 });
+    let pc = regs[if cfg!(target_arch = "x86_64") { 16 } else { 0 }];
+    ensure!(pc > 4096, "pc {pc:#x}");
+    set_words(child, &regs, len)?;
+    equal!(words(child)?.0, regs);
+    let mut float = [0u64; 128];
+    let mut to = [float.as_mut_ptr() as usize, size_of_val(&float)];
+    ptrace(GETREGSET, child, 2, to.as_mut_ptr() as usize)?;
+    equal!(to[1], if cfg!(target_arch = "x86_64") { 512 } else { 264 });
+    equal!(ptrace(GETREGSET, child, 0x7777, to.as_mut_ptr() as usize), Err(Errno::EINVAL));
+    ptrace(CONT, child, 0, 0)?;
+    equal!(wait(child)?, 0);
+    Ok(())
+}
+
+fn sleeper() -> Result<i32> {
+    match process::fork()? {
+        Some(child) => Ok(child as i32),
+        None => loop {
+            time::sleep_ns(10_000_000);
+        },
+    }
+}
+
+fn attach_and_detach() -> Outcome {
+    let child = sleeper()?;
+    ptrace(ATTACH, child, 0, 0)?;
+    equal!(wait(child)?, stopped(SIGSTOP as i32));
+    equal!(ptrace(ATTACH, child, 0, 0), Err(Errno::EPERM));
+    ptrace(DETACH, child, 0, 0)?;
+    equal!(ptrace(CONT, child, 0, 0), Err(Errno::ESRCH));
+    ptrace(ATTACH, child, 0, 0)?;
+    equal!(wait(child)?, stopped(SIGSTOP as i32));
+    ptrace(DETACH, child, 0, SIGTERM as usize)?;
+    equal!(wait(child)?, SIGTERM as i32);
+    Ok(())
+}
+
+fn seize_and_interrupt() -> Outcome {
+    let child = sleeper()?;
+    ptrace(SEIZE, child, 0, SYSGOOD)?;
+    equal!(ptrace(CONT, child, 0, 0), Err(Errno::ESRCH));
+    for _ in 0..20 {
+        ptrace(INTERRUPT, child, 0, 0)?;
+        equal!(wait(child)?, stopped(TRAP | EVENT_STOP << 8));
+        ptrace(CONT, child, 0, 0)?;
+    }
+    process::kill(child as _, SIGKILL)?;
+    equal!(wait(child)?, SIGKILL as i32);
+    Ok(())
+}
+
+/// How strace starts a program: SIGCONT may come before, while and after the tracer looks at the stop.
+fn seize_a_stopped_process() -> Outcome {
+    for round in 0..30 {
+        let Some(child) = process::fork()? else {
+            let _ = process::kill(process::getpid(), SIGSTOP);
+            process::exit(7);
+        };
+        let child = child as i32;
+        let mut status = 0i32;
+        // SAFETY: 1. the kernel writes one int.
+        unsafe { syscall!(__NR_wait4, child, &raw mut status, WUNTRACED, 0) }?;
+        equal!(status, stopped(SIGSTOP as i32));
+        ptrace(SEIZE, child, 0, 0)?;
+        process::kill(child as _, SIGCONT)?;
+        loop {
+            let status = wait(child)?;
+            if status & 0x7f != 0x7f {
+                equal!(status, 7 << 8);
+                break;
+            }
+            let (signal, event) = (status >> 8 & 0xff, status >> 16);
+            if event == EVENT_STOP && signal == SIGSTOP as i32 {
+                ptrace(LISTEN, child, 0, 0)?;
+            } else {
+                ensure!(event == EVENT_STOP || signal == SIGCONT as i32, "round {round}: {status:#x}");
+                let deliver = if event == 0 { signal as usize } else { 0 };
+                ptrace(CONT, child, 0, deliver)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn fork_event() -> Outcome {
+    let child = tracee(|| {
+        let status = process::in_child(|| 9);
+        status.ok().and_then(|s| s.exit_code()).unwrap_or(1)
+    })?;
+    ptrace(SETOPTIONS, child, 0, FORK | SYSGOOD)?;
+    ptrace(CONT, child, 0, 0)?;
+    equal!(wait(child)?, stopped(TRAP | 1 << 8));
+    let mut message = 0u64;
+    ptrace(GETEVENTMSG, child, 0, &raw mut message as usize)?;
+    let grandchild = message as i32;
+    equal!(wait(grandchild)?, stopped(SIGSTOP as i32));
+    ptrace(CONT, child, 0, 0)?;
+    ptrace(CONT, grandchild, 0, 0)?;
+    equal!(wait(grandchild)?, 9 << 8);
+    equal!(wait(child)?, stopped(SIGCHLD as i32));
+    ptrace(CONT, child, 0, 0)?;
+    equal!(wait(child)?, 9 << 8);
+    Ok(())
+}
+
+fn run_self() -> i32 {
+    let argv = process::Strings::new([c"checks", c"--list"]);
+    let envp = process::Strings::new([]);
+    let _ = process::execve(c"/proc/self/exe", &argv, &envp);
+    1
+}
+
+fn exec_stop() -> Outcome {
+    let quiet = || {
+        for fd in 0..3 {
+            let _ = rt::io::close(fd);
+        }
+        run_self()
+    };
+    // Of old, a SIGTRAP; with the option, an event.
+    for option in [0, EXEC] {
+        let child = tracee(quiet)?;
+        ptrace(SETOPTIONS, child, 0, option)?;
+        ptrace(CONT, child, 0, 0)?;
+        let event = if option == 0 { TRAP } else { TRAP | 4 << 8 };
+        equal!(wait(child)?, stopped(event));
+        ptrace(CONT, child, 0, 0)?;
+        let status = wait(child)?;
+        ensure!(status & 0x7f != 0x7f, "{status:#x}");
+    }
+    Ok(())
+}
+
+fn exit_kill() -> Outcome {
+    let victim = sleeper()?;
+    let status = process::in_child(|| {
+        // Siblings may be traced: the parent is the same user.
+        let ok = ptrace(SEIZE, victim, 0, EXITKILL).is_ok();
+        i32::from(!ok)
+    })?;
+    equal!(status.exit_code(), Some(0));
+    equal!(wait(victim)?, SIGKILL as i32);
+    Ok(())
+}
+
+fn tracer_dies() -> Outcome {
+    let victim = sleeper()?;
+    let status = process::in_child(|| {
+        let attached = ptrace(ATTACH, victim, 0, 0).is_ok() && wait(victim) == Ok(stopped(SIGSTOP as i32));
+        i32::from(!attached)
+    })?;
+    equal!(status.exit_code(), Some(0));
+    // It runs on, and can be traced again.
+    ptrace(SEIZE, victim, 0, 0)?;
+    ptrace(INTERRUPT, victim, 0, 0)?;
+    let status = wait(victim)?;
+    equal!(status & 0xff, 0x7f);
+    process::kill(victim as _, SIGKILL)?;
+    equal!(wait(victim)?, SIGKILL as i32);
+    Ok(())
+}
+
+fn remote_memory() -> Outcome {
+    let child = sleeper()?;
+    let (mut near, far) = ([0u8; 16], &raw const FIXED as usize);
+    let local = [[near.as_mut_ptr() as usize, 3], [near.as_ptr() as usize + 8, 5]];
+    let remote = [[far, 8]];
+    // SAFETY: 1. the kernel writes into the pieces of `near`.
+    let copied = unsafe { syscall!(__NR_process_vm_readv, child, local.as_ptr(), 2, remote.as_ptr(), 1, 0) }?;
+    equal!((copied, near[0], near[8]), (8, 77, 0));
+    let bad = [[8usize, 8]];
+    // SAFETY: 1. as above; the kernel refuses the other address.
+    let result = unsafe { syscall!(__NR_process_vm_readv, child, local.as_ptr(), 2, bad.as_ptr(), 1, 0) };
+    equal!(result, Err(Errno::EFAULT));
+    process::kill(child as _, SIGKILL)?;
+    wait(child)?;
+    Ok(())
+}
+
+fn errors() -> Outcome {
+    equal!(ptrace(CONT, 0x3fff_ffff, 0, 0), Err(Errno::ESRCH));
+    equal!(ptrace(ATTACH, process::getpid() as i32, 0, 0), Err(Errno::EPERM));
+    let child = sleeper()?;
+    equal!(ptrace(CONT, child, 0, 0), Err(Errno::ESRCH));
+    equal!(ptrace(SEIZE, child, 1, 0), Err(Errno::EIO));
+    equal!(ptrace(SEIZE, child, 0, 1 << 30), Err(Errno::EIO));
+    ptrace(ATTACH, child, 0, 0)?;
+    wait(child)?;
+    equal!(ptrace(SETOPTIONS, child, 0, 1 << 30), Err(Errno::EINVAL));
+    equal!(ptrace(CONT, child, 0, 65), Err(Errno::EIO));
+    equal!(ptrace(9999, child, 0, 0), Err(Errno::EIO));
+    equal!(ptrace(INTERRUPT, child, 0, 0), Err(Errno::EIO));
+    process::kill(child as _, SIGKILL)?;
+    equal!(wait(child)?, SIGKILL as i32);
+    Ok(())
+}
