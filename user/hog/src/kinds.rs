@@ -184,7 +184,7 @@ fn threads(count: &mut u64) -> Result<()> {
 }
 
 fn zombies(count: &mut u64) -> Result<()> {
-    for _ in 0..100_000 {
+    for _ in 0..3_000 {
         if process::fork()?.is_none() {
             process::exit(0);
         }
