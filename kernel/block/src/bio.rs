@@ -95,7 +95,7 @@ pub struct Bio {
     pub flags: BioFlags,
     /// The first sector, counted from the start of the device it is submitted to.
     pub sector: u64,
-    /// I/O priority as ioprio_set(2) takes it; 0: none.
+    /// I/O priority as ioprio_set(2) takes it; 0: none. By default the task's that made the bio.
     pub prio: u16,
     /// Who asks: an I/O scheduler is fair between owners. By default the task that made the bio.
     pub owner: u64,
@@ -111,12 +111,13 @@ pub struct Bio {
 impl Bio {
     /// A bio without sectors.
     pub fn new(op: Op, sector: u64) -> Result<Box<Bio>> {
+        let task = task::current();
         let bio = Bio {
             op,
             flags: BioFlags::empty(),
             sector,
-            prio: 0,
-            owner: task::current().id().0.into(),
+            prio: task.io_priority(),
+            owner: task.id().0.into(),
             cookie: 0,
             sectors: 0,
             segments: Vec::new(),

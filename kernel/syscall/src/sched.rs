@@ -1,7 +1,7 @@
 //! Scheduling: sched(7).
 
 use crate::{Ctx, Errno, Result};
-use abi::cap::CAP_SYS_NICE;
+use abi::cap::{CAP_SYS_ADMIN, CAP_SYS_NICE};
 use abi::resource::{RLIMIT_NICE, RLIMIT_RTPRIO};
 use abi::sched::*;
 use abi::time::Timespec;
@@ -330,6 +330,45 @@ fn set_nice(ctx: &Ctx, thread: &Thread, nice: i8) -> Result<()> {
         if sched::replace_settings(&task, &old, &new) {
             return Ok(());
         }
+    }
+}
+
+/// The class of an I/O priority, its level in the three lowest bits.
+const IOPRIO_CLASS_SHIFT: u32 = 13;
+
+/// ioprio_get(2): the most urgent of those that are meant.
+pub fn ioprio_get(ctx: &mut Ctx, which: i32, who: i32) -> Result<usize> {
+    let threads = io_prioritised(ctx, which, who)?;
+    let priorities = threads.iter().filter_map(|thread| thread.task()).map(|task| task.io_priority());
+    priorities.min().map(usize::from).ok_or(Errno::ESRCH)
+}
+
+/// ioprio_set(2). EPERM for the real-time class without the right to it.
+pub fn ioprio_set(ctx: &mut Ctx, which: i32, who: i32, priority: u32) -> Result<usize> {
+    const NONE: u32 = 0;
+    const REAL_TIME: u32 = 1;
+    const IDLE: u32 = 3;
+    let priority = u16::try_from(priority).map_err(|_| Errno::EINVAL)?;
+    match u32::from(priority) >> IOPRIO_CLASS_SHIFT {
+        NONE if priority & 7 != 0 => return Err(Errno::EINVAL),
+        REAL_TIME if !ctx.capable(CAP_SYS_ADMIN) && !ctx.capable(CAP_SYS_NICE) => return Err(Errno::EPERM),
+        NONE..=IDLE => {}
+        _ => return Err(Errno::EINVAL),
+    }
+    for thread in io_prioritised(ctx, which, who)? {
+        check_owner(ctx, &thread)?;
+        task_of(&thread)?.set_io_priority(priority);
+    }
+    Ok(0)
+}
+
+/// Whom ioprio_set(2) means: as setpriority(2), numbered from 1.
+fn io_prioritised(ctx: &Ctx, which: i32, who: i32) -> Result<Vec<Arc<Thread>>> {
+    match which {
+        1 => prioritised(ctx, PRIO_PROCESS, who),
+        2 => prioritised(ctx, PRIO_PGRP, who),
+        3 => prioritised(ctx, PRIO_USER, who),
+        _ => Err(Errno::EINVAL),
     }
 }
 

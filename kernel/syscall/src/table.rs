@@ -175,6 +175,8 @@ calls! {
     // ---- scheduling ----
     24 124 sched_yield => sched::sched_yield();
     140 141 getpriority => sched::getpriority(which, who);
+    251 30 ioprio_set => sched::ioprio_set(which, who, ioprio);
+    252 31 ioprio_get => sched::ioprio_get(which, who);
     141 140 setpriority => sched::setpriority(which, who, nice);
     142 118 sched_setparam => sched::sched_setparam(pid, param);
     143 121 sched_getparam => sched::sched_getparam(pid, param);

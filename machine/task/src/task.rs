@@ -22,7 +22,7 @@ use core::any::Any;
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::Deref;
-use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU16, Ordering};
 use lockword::SleepWord;
 use mem::{KernelStack, OutOfMemory, UserTable};
 use sync::levels::{Leaf, TaskIds};
@@ -104,6 +104,8 @@ pub struct Task {
     signal_pending: AtomicBool,
     /// Set by the signal code: killable sleeps end.
     fatal_pending: AtomicBool,
+    /// As ioprio_set(2) encodes it; 0: none.
+    io_priority: AtomicU16,
     /// The name of what it waits for, for /proc/PID/wchan.
     waiting_on: AtomicPtr<&'static str>,
     pub sched: SchedSlot,
@@ -183,6 +185,7 @@ impl NewTask {
         }
         if let Some(payload) = self.payload {
             let _ = task.payload.set(payload);
+            task.set_io_priority(current().io_priority());
         }
         scheduler().attach(&task)?;
         if is_kernel {
@@ -207,6 +210,7 @@ impl Task {
             on_cpu: AtomicBool::new(false),
             signal_pending: AtomicBool::new(false),
             fatal_pending: AtomicBool::new(false),
+            io_priority: AtomicU16::new(0),
             waiting_on: AtomicPtr::new(core::ptr::null_mut()),
             sched: SchedSlot::default(),
             name: SpinLock::new(name),
@@ -225,6 +229,15 @@ impl Task {
 
     pub fn id(&self) -> TaskId {
         self.id
+    }
+
+    /// Its I/O priority, as ioprio_set(2) encodes it; 0: none. A new thread of a program begins with its maker's.
+    pub fn io_priority(&self) -> u16 {
+        self.io_priority.load(Ordering::Relaxed)
+    }
+
+    pub fn set_io_priority(&self, priority: u16) {
+        self.io_priority.store(priority, Ordering::Relaxed);
     }
 
     pub fn state(&self) -> State {

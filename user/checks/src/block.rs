@@ -25,6 +25,7 @@ pub const CHECKS: &[Check] = &[
     ("partitions", partitions),
     ("counters", counters),
     ("schedulers", schedulers),
+    ("priorities", priorities),
 ];
 
 const BLKROSET: u32 = 0x125d;
@@ -371,5 +372,34 @@ fn schedulers() -> Outcome {
     outcome?;
     fs::write_file(&knob, first.as_bytes())?;
     equal!(fs::write_file(&knob, b"nosuch"), Err(Errno::EINVAL));
+    Ok(())
+}
+
+fn priorities() -> Outcome {
+    const PROCESS: u32 = 1;
+    // SAFETY: 1. the calls take numbers only.
+    let get = |which: u32, who: u32| unsafe { syscall!(__NR_ioprio_get, which, who) };
+    // SAFETY: as above.
+    let set = |priority: u32| unsafe { syscall!(__NR_ioprio_set, PROCESS, 0, priority) };
+    equal!(get(PROCESS, 0)?, 0);
+    for (priority, outcome) in [
+        (2 << 13 | 6, Ok(0)),
+        (3 << 13, Ok(0)),
+        (4, Err(Errno::EINVAL)),
+        (5 << 13, Err(Errno::EINVAL)),
+        (0, Ok(0)),
+        (2 << 13 | 7, Ok(0)),
+    ] {
+        let before = get(PROCESS, 0)?;
+        equal!(set(priority), outcome);
+        equal!(get(PROCESS, 0)?, if outcome.is_ok() { priority as usize } else { before });
+    }
+    equal!(get(9, 0), Err(Errno::EINVAL));
+    equal!(get(PROCESS, 999_999), Err(Errno::ESRCH));
+    let child = process::fork()?;
+    if child.is_none() {
+        process::exit(i32::from(get(PROCESS, 0) != Ok(2 << 13 | 7)));
+    }
+    equal!(child.map(process::wait_exit).transpose()?.and_then(|status| status.exit_code()), Some(0));
     Ok(())
 }
