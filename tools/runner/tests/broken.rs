@@ -45,7 +45,7 @@ fn checks_fire() {
         ("SLAB_FREE_DOUBLE", "BUG kmalloc-1k: Object already free"),
         ("SLEEP_IN_ATOMIC", "sleeping function called from atomic context"),
         ("LOCK_ORDER", "lock order: taking Inode (144) while holding PageTable (160)"),
-        ("PREEMPT_LEAK", "preempt_count 0x1"),
+        ("PREEMPT_LEAK", "preemption is off (0x1) on the way to user mode"),
     ];
     if std::env::var_os("OCHRE_TEST_KERNEL").is_some() {
         return;
