@@ -34,18 +34,17 @@ impl<W: Word> SpinWord<W> {
     /// Takes the lock, calling `relax` while another holds it.
     #[inline]
     pub fn lock(&self, mut relax: impl FnMut()) {
-        while !self.try_lock() {
+        while self.0.try_change(FREE, LOCKED, Ordering::Acquire).is_err() {
             while self.is_locked() {
                 relax();
             }
         }
     }
 
-    /// Takes the lock if it is free. An exchange is one instruction on RISC-V, a comparison with it a loop of four; that
-    /// it writes also when the lock is held costs nothing, because `lock` waits by reading.
+    /// Takes the lock if it is free.
     #[inline]
     pub fn try_lock(&self) -> bool {
-        self.0.swap(LOCKED, Ordering::Acquire) == FREE
+        self.0.change(FREE, LOCKED, Ordering::Acquire).is_ok()
     }
 
     /// The holder gives the lock back.
