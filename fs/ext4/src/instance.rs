@@ -33,7 +33,7 @@ pub(crate) enum Left {
 
 /// A mounted file system.
 pub(crate) struct Instance {
-    pub fs: Fs<KernelEnv>,
+    pub fs: Box<Fs<KernelEnv>>,
     pub options: MountOptions,
     /// Inodes in use by number; entries of dead ones go when they are met.
     inodes: SpinLock<BTreeMap<u32, Weak<Inode<ExtNode>>>, Ext4>,

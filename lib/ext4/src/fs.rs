@@ -9,6 +9,7 @@ use crate::layout::*;
 use crate::orphan::Orphans;
 use abi::Errno;
 use abi::errno::Result;
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
@@ -119,10 +120,12 @@ pub struct Fs<E: Env> {
     failed: AtomicBool,
 }
 
-fn read_super<E: Env>(env: &E) -> Result<SuperRaw> {
-    let mut bytes = [0; SUPER_LEN];
+/// On the heap: a kilobyte of it more than once would be half a kernel stack.
+#[inline(never)]
+fn read_super<E: Env>(env: &E) -> Result<Box<SuperRaw>> {
+    let mut bytes = alloc::vec![0; SUPER_LEN];
     env.read_raw(SUPER_OFFSET as u64, &mut bytes)?;
-    SuperRaw::read_from_bytes(&bytes).map_err(|_| Errno::EIO)
+    SuperRaw::read_from_bytes(&bytes).map(Box::new).map_err(|_| Errno::EIO)
 }
 
 /// The checks without which nothing can be done. EINVAL: no ext file system, or one with features that we do
@@ -224,7 +227,8 @@ fn geometry(sb: &SuperRaw, device_bytes: u64) -> Result<Geometry> {
 
 impl<E: Env> Fs<E> {
     /// Reads superblock and group descriptors, as they are.
-    fn load(env: E, options: &Options) -> Result<Fs<E>> {
+    #[inline(never)]
+    fn load(env: E, options: &Options) -> Result<Box<Fs<E>>> {
         let sb = read_super(&env)?;
         let geo = geometry(&sb, env.device_bytes())?;
         env.set_block_size(geo.block_size)?;
@@ -232,7 +236,7 @@ impl<E: Env> Fs<E> {
         let cache = Cache::new(limit);
         let super_block = cache.read(&env, (SUPER_OFFSET >> geo.block_bits) as u64)?;
         super_block.set_seal(Seal::Super);
-        let mut fs = Fs {
+        let mut fs = Box::new(Fs {
             env,
             cache,
             journal: Journal::none(),
@@ -248,7 +252,7 @@ impl<E: Env> Fs<E> {
             read_only: AtomicBool::new(true),
             failed: AtomicBool::new(false),
             geo,
-        };
+        });
         if let Some(errors) = options.errors {
             fs.geo.errors = errors;
         }
@@ -262,7 +266,8 @@ impl<E: Env> Fs<E> {
 
     /// Mounts what is on the medium. Replays the journal when it has to, even for reading only, as Linux does.
     /// EINVAL: not ext4, or features that are not known; EROFS: features that only reading knows; EUCLEAN.
-    pub fn mount(env: E, options: Options) -> Result<Fs<E>> {
+    /// In a box, as it is large and mounting must fit a kernel stack.
+    pub fn mount(env: E, options: Options) -> Result<Box<Fs<E>>> {
         let mut fs = Fs::load(env, &options)?;
         let mut found = if options.no_replay && options.read_only { None } else { journal::find(&fs)? };
         if let Some(journal) = &mut found

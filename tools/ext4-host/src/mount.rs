@@ -14,7 +14,7 @@ pub type NodeRef = Arc<Node<HostEnv>>;
 type Pages = BTreeMap<u32, Vec<u8>>;
 
 pub struct Mount {
-    pub fs: Fs<HostEnv>,
+    pub fs: Box<Fs<HostEnv>>,
     nodes: Mutex<HashMap<u32, NodeRef>>,
     pages: Mutex<HashMap<u32, Pages>>,
 }

@@ -143,6 +143,10 @@ fn damaged_programs() -> Outcome {
         write_program(c"p", content)?;
         process::in_child(|| {
             let _ = io::dup2(null, 1);
+            // What is damaged may run for ever; the timer outlives the exec.
+            let limit = [0u64, 0, 1, 0];
+            // SAFETY: 1. the kernel reads one itimerval.
+            let _ = unsafe { rt::syscall!(__NR_setitimer, 0, limit.as_ptr(), 0) };
             process::execve(c"p", &argv, &no_env());
             99
         })
