@@ -73,7 +73,8 @@ impl<E: Env> Fs<E> {
         let csum = self.geo.has_csum();
         let role = match role {
             Role::Any if self.is_indexed(inode) && lblk == 0 => Role::Root,
-            Role::Any if self.is_indexed(inode) && block.with(block::looks_like_index) => Role::Inner,
+            // Without checksums a block of names that is empty looks like an inner node; read as names, neither has any.
+            Role::Any if csum && self.is_indexed(inode) && block.with(block::looks_like_index) => Role::Inner,
             Role::Any => Role::Names,
             role => role,
         };
