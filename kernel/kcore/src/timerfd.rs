@@ -47,7 +47,8 @@ pub struct TimerFd {
 }
 
 /// timerfd_create(2) with a clock and flags that the caller has checked; `realtime` says whether the clock can be set.
-pub fn create(clock_id: i32, realtime: bool, nonblocking: bool) -> Arc<File> {
+/// ENOMEM.
+pub fn create(clock_id: i32, realtime: bool, nonblocking: bool) -> Result<Arc<File>> {
     let fd = Arc::new(TimerFd {
         clock_id,
         realtime,
@@ -63,11 +64,11 @@ pub fn create(clock_id: i32, realtime: bool, nonblocking: bool) -> Arc<File> {
     });
     let target: Weak<dyn Expire> = Arc::downgrade(&(fd.clone() as Arc<dyn Expire>));
     if realtime {
-        time::watch_realtime(target.clone());
+        time::watch_realtime(target.clone())?;
     }
     let _ = fd.timer.set(Timer::new(target));
     let status = if nonblocking { O_NONBLOCK } else { 0 };
-    anon::file("[timerfd]", OpsRef::Shared(fd), O_RDWR | status)
+    Ok(anon::file("[timerfd]", OpsRef::Shared(fd), O_RDWR | status))
 }
 
 /// The timer of a descriptor; EINVAL for another kind of file.

@@ -440,7 +440,7 @@ pub fn create(process: &Arc<Process>, clock: TimerClock, event: SigEvent) -> Res
     });
     let target: Weak<PosixTimer> = Arc::downgrade(&timer);
     if matches!(timer.clock, TimerClock::Realtime) {
-        time::watch_realtime(target.clone());
+        time::watch_realtime(target.clone()).map_err(|_| Errno::EAGAIN)?;
     }
     let _ = timer.timer.set(Timer::new(target));
     posix.timers.insert(id, timer);

@@ -267,7 +267,7 @@ pub fn timerfd_create(ctx: &mut Ctx, clock: i32, flags: u32) -> Result<usize> {
     if matches!(clock, CLOCK_REALTIME_ALARM | CLOCK_BOOTTIME_ALARM) && !ctx.capable(CAP_WAKE_ALARM) {
         return Err(Errno::EPERM);
     }
-    let file = timerfd::create(clock, realtime, flags & TFD_NONBLOCK != 0);
+    let file = timerfd::create(clock, realtime, flags & TFD_NONBLOCK != 0)?;
     crate::fs::install(ctx, file, flags & TFD_CLOEXEC != 0)
 }
 

@@ -4,6 +4,7 @@ use crate::Expire;
 use alloc::sync::Weak;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
+use mem::OutOfMemory;
 use sync::levels::TimeKeeper;
 use sync::{SeqLock, SpinLock};
 use task::WaitQueue;
@@ -38,21 +39,29 @@ pub fn set_realtime_ns(now_ns: u64) {
     OFFSET_NS.update(|offset| *offset = i128::from(now_ns) - monotonic);
     CHANGES.fetch_add(1, Ordering::SeqCst);
     CHANGED.wake_all();
-    let watchers = WATCHERS.lock().clone();
     let now_ns = monotonic_ns();
-    for watcher in watchers.iter().filter_map(Weak::upgrade) {
-        watcher.expired(now_ns);
+    // From the end, one at a time: no copy of a list that programs make long, and who moves down meanwhile, because
+    // the dead are swept out, is still met.
+    let mut at = WATCHERS.lock().len();
+    while at > 0 {
+        at -= 1;
+        let watcher = WATCHERS.lock().get(at).and_then(Weak::upgrade);
+        if let Some(watcher) = watcher {
+            watcher.expired(now_ns);
+        }
     }
 }
 
 /// Calls `target` (as if it had expired) whenever the real-time clock is stepped, for as long as it lives.
-pub fn watch_realtime(target: Weak<dyn Expire>) {
+pub fn watch_realtime(target: Weak<dyn Expire>) -> Result<(), OutOfMemory> {
     let mut watchers = WATCHERS.lock();
     // The dead are swept out when the list would grow, so a program that makes and drops timers fills nothing.
     if watchers.len() == watchers.capacity() {
         watchers.retain(|watcher| watcher.strong_count() > 0);
     }
+    watchers.try_reserve(1).map_err(|_| OutOfMemory)?;
     watchers.push(target);
+    Ok(())
 }
 
 /// How often the real-time clock was stepped.

@@ -108,7 +108,8 @@ pub fn collect_if_needed() {
         return;
     }
     let Some(_one) = ONE.try_lock() else { return };
-    let garbage = find();
+    // Without memory for the search, the garbage waits for the next socket that closes.
+    let Some(garbage) = find() else { return };
     // Dropping these closes the sockets, which comes back here and finds the lock taken.
     drop(garbage);
 }
@@ -123,18 +124,29 @@ struct Suspect {
     in_use: bool,
 }
 
-fn find() -> Vec<VecDeque<Message>> {
-    let mut suspects = suspects();
-    count_references(&mut suspects);
-    spread_use(&mut suspects);
-    let lost = suspects.values().filter(|suspect| !suspect.in_use);
-    lost.flat_map(|suspect| inboxes(&suspect.socket)).map(|socket| socket.inbox.empty()).collect()
+fn find() -> Option<Vec<VecDeque<Message>>> {
+    let mut suspects = suspects()?;
+    count_references(&mut suspects)?;
+    spread_use(&mut suspects)?;
+    let mut lost = Vec::new();
+    for suspect in suspects.values().filter(|suspect| !suspect.in_use) {
+        for socket in inboxes(&suspect.socket)? {
+            lost.try_reserve(1).ok()?;
+            lost.push(socket.inbox.empty());
+        }
+    }
+    Some(lost)
 }
 
 /// Sockets of which every reference is on its way.
-fn suspects() -> BTreeMap<usize, Suspect> {
-    let entries: Vec<(usize, Option<Arc<File>>, usize)> =
-        IN_FLIGHT.lock().iter().map(|(&key, entry)| (key, entry.file.upgrade(), entry.count)).collect();
+fn suspects() -> Option<BTreeMap<usize, Suspect>> {
+    let mut entries: Vec<(usize, Option<Arc<File>>, usize)> = Vec::new();
+    entries.try_reserve(SOCKETS.load(SeqCst)).ok()?;
+    let room = entries.capacity();
+    // What came since is left out, and what is left out is in use.
+    let all = IN_FLIGHT.lock();
+    entries.extend(all.iter().take(room).map(|(&key, entry)| (key, entry.file.upgrade(), entry.count)));
+    drop(all);
     let mut suspects = BTreeMap::new();
     for (key, file, count) in entries {
         let Some(file) = file else { continue };
@@ -142,28 +154,43 @@ fn suspects() -> BTreeMap<usize, Suspect> {
         let Some(socket) = unix_of(&file).filter(|_| Arc::strong_count(&file) == count + 1) else { continue };
         suspects.insert(key, Suspect { file, socket, count, among: 0, in_use: false });
     }
-    suspects
+    Some(suspects)
 }
 
 /// The sockets whose messages only `socket` can lead to: itself and those that wait to be accepted.
-fn inboxes(socket: &Arc<Unix>) -> Vec<Arc<Unix>> {
-    let backlog: Vec<_> = socket.state.lock().backlog.iter().cloned().collect();
-    core::iter::once(socket.clone()).chain(backlog).collect()
+fn inboxes(socket: &Arc<Unix>) -> Option<Vec<Arc<Unix>>> {
+    let mut all = Vec::new();
+    let state = socket.state.lock();
+    all.try_reserve(1 + state.backlog.len()).ok()?;
+    all.push(socket.clone());
+    all.extend(state.backlog.iter().cloned());
+    drop(state);
+    Some(all)
 }
 
-fn contents(socket: &Arc<Unix>) -> Vec<usize> {
+fn contents(socket: &Arc<Unix>) -> Option<Vec<usize>> {
     let mut keys = Vec::new();
-    for inbox in inboxes(socket) {
-        inbox.inbox.each_file(|file| keys.push(key(file)));
+    let mut fits = true;
+    for inbox in inboxes(socket)? {
+        inbox.inbox.each_file(|file| {
+            fits = fits && keys.try_reserve(1).is_ok();
+            if fits {
+                keys.push(key(file));
+            }
+        });
     }
-    keys
+    fits.then_some(keys)
 }
 
-fn count_references(suspects: &mut BTreeMap<usize, Suspect>) {
-    let sockets: Vec<_> = suspects.values().map(|suspect| suspect.socket.clone()).collect();
-    for content in sockets.iter().flat_map(contents) {
-        if let Some(suspect) = suspects.get_mut(&content) {
-            suspect.among += 1;
+fn count_references(suspects: &mut BTreeMap<usize, Suspect>) -> Option<()> {
+    let mut sockets = Vec::new();
+    sockets.try_reserve(suspects.len()).ok()?;
+    sockets.extend(suspects.values().map(|suspect| suspect.socket.clone()));
+    for socket in &sockets {
+        for content in contents(socket)? {
+            if let Some(suspect) = suspects.get_mut(&content) {
+                suspect.among += 1;
+            }
         }
     }
     for suspect in suspects.values_mut() {
@@ -171,13 +198,17 @@ fn count_references(suspects: &mut BTreeMap<usize, Suspect>) {
         suspect.in_use =
             suspect.among < suspect.count || Arc::strong_count(&suspect.file) != suspect.count + 1;
     }
+    Some(())
 }
 
 /// What waits in the inbox of something in use is in use.
-fn spread_use(suspects: &mut BTreeMap<usize, Suspect>) {
-    let mut fresh: Vec<_> = suspects.values().filter(|s| s.in_use).map(|s| s.socket.clone()).collect();
+fn spread_use(suspects: &mut BTreeMap<usize, Suspect>) -> Option<()> {
+    let mut fresh = Vec::new();
+    // Each comes in once at most.
+    fresh.try_reserve(suspects.len()).ok()?;
+    fresh.extend(suspects.values().filter(|s| s.in_use).map(|s| s.socket.clone()));
     while let Some(socket) = fresh.pop() {
-        for content in contents(&socket) {
+        for content in contents(&socket)? {
             if let Some(suspect) = suspects.get_mut(&content)
                 && !suspect.in_use
             {
@@ -186,4 +217,5 @@ fn spread_use(suspects: &mut BTreeMap<usize, Suspect>) {
             }
         }
     }
+    Some(())
 }

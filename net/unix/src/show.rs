@@ -7,7 +7,6 @@ use crate::socket_state::{Stage, Unix};
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use kernfs::{PROC, TextBuf, text};
@@ -33,6 +32,11 @@ pub fn init() {
     PROC.add("net/unix", text(show));
 }
 
+/// The first socket behind `after`. One at a time: programs decide how many there are.
+fn next(after: u64) -> Option<(u64, Weak<Unix>)> {
+    ALL.lock().range(after + 1..).next().map(|(&id, socket)| (id, socket.clone()))
+}
+
 /// `SS_UNCONNECTED` and `SS_CONNECTED`.
 fn state_of(stage: Stage) -> u32 {
     if stage == Stage::Connected { 3 } else { 1 }
@@ -41,8 +45,10 @@ fn state_of(stage: Stage) -> u32 {
 fn show(out: &mut TextBuf) -> fmt::Result {
     const ACCEPTS: u32 = 0x10000;
     writeln!(out, "Num       RefCount Protocol Flags    Type St Inode Path")?;
-    let all: Vec<_> = ALL.lock().values().filter_map(Weak::upgrade).collect();
-    for socket in all {
+    let mut after = 0;
+    while let Some((id, socket)) = next(after) {
+        after = id;
+        let Some(socket) = socket.upgrade() else { continue };
         let (stage, bound) = {
             let state = socket.state.lock();
             (state.stage, state.bound.clone())
