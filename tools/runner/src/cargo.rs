@@ -60,6 +60,8 @@ pub fn kernel(arch: Arch, toolchain: Toolchain, debug: bool) -> Result<PathBuf> 
 
 /// Builds the kernel in directories of `target`.
 pub fn kernel_in(target: &Path, arch: Arch, toolchain: Toolchain, debug: bool) -> Result<PathBuf> {
+    // Cargo's own lock covers its steps only: the vDSO is linked and the symbols are filled in between them.
+    let _one_at_a_time = places::lock(&target.join("kernel.lock"))?;
     let vdso = vdso(target, arch, toolchain)?;
     let mut build = build("build", arch, toolchain, &target.join("kernel"));
     build.args(["-p", "boot", "--bin", "ochre"]).env("OCHRE_VDSO", vdso);

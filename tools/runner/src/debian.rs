@@ -48,8 +48,7 @@ impl Apt {
         for sub in ["lists/partial", "archives/partial", "download", "cache"] {
             fs::create_dir_all(dir.join(sub)).with_context(|| format!("cannot make {}", dir.display()))?;
         }
-        let lock = File::create(dir.join("lock"))?;
-        lock.lock()?;
+        let lock = places::lock(&dir.join("lock"))?;
         let apt = Self { arch, dir, _lock: lock };
         if !apt.dir.join("updated").exists() {
             apt.update()?;

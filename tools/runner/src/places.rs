@@ -1,6 +1,6 @@
 //! Where things are: the repository, the build directory, the cache, a run's own directory.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -40,6 +40,18 @@ pub fn runner() -> Result<PathBuf> {
         Some(path) => Ok(path.clone()),
         None => std::env::current_exe().context("where is this program?"),
     }
+}
+
+/// Waits for its turn with `file`, whose directory is made if need be; the turn ends when the answer is dropped. It holds
+/// between threads as between processes.
+pub fn lock(file: &Path) -> Result<File> {
+    let cannot = || format!("cannot lock {}", file.display());
+    if let Some(dir) = file.parent() {
+        fs::create_dir_all(dir).with_context(cannot)?;
+    }
+    let lock = File::create(file).with_context(cannot)?;
+    lock.lock().with_context(cannot)?;
+    Ok(lock)
 }
 
 /// A new directory for one run, removed at the end of this process. Directories that ended runs left are removed too.

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use runner::arch::Arch;
 use runner::guest::Finished;
-use runner::testing;
+use runner::{cargo, places, progress, setup, testing};
 use support::{Person, RUNNER, assert_no_emulator};
 
 const CTRL_C: &str = "\x03";
@@ -181,6 +181,20 @@ fn two_runs_side_by_side() {
         let output = child.wait_with_output().expect("it ends");
         assert_eq!(text(&output.stdout), format!("{arch}\n9dd4e461268c8034f5c8564e155c67a6  -\n"));
     }
+}
+
+#[test]
+fn builds_side_by_side() {
+    places::set_runner(RUNNER);
+    progress::set_quiet(true);
+    let arch = Arch::Riscv64;
+    let toolchain = setup::toolchain(arch).expect("a compiler");
+    let build = || (0..4).map(|_| cargo::kernel(arch, toolchain, false).expect("it builds")).last();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(build)).collect();
+        let images: Vec<_> = threads.into_iter().map(|thread| thread.join().expect("it ends")).collect();
+        assert!(images.iter().all(|image| *image == images[0] && image.is_some()));
+    });
 }
 
 #[test]
