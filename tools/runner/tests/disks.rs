@@ -37,7 +37,9 @@ impl Drop for Image {
 fn sh(arch: Arch, drives: &[String], more: &[&str], script: &str) -> String {
     let mut command = Command::new(RUNNER);
     command.args(["exec", "--arch", arch.name(), "--timeout", "280", "--append", "oops=panic"]);
-    drives.iter().for_each(|drive| drop(command.args(["--drive", drive])));
+    for drive in drives {
+        command.args(["--drive", drive]);
+    }
     command.args(more).args(["--env", "CHECKS_DISK=/dev/vda", "--", "sh", "-c", script]);
     let output = command.output().expect("the runner starts");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
