@@ -20,6 +20,7 @@ pub mod process;
 pub mod ptrace;
 pub mod resource;
 pub mod sched;
+pub mod rseq;
 pub mod signal;
 pub mod socket;
 pub mod stat;

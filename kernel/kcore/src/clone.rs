@@ -270,6 +270,7 @@ fn new_local(
         cred: ctx.cred().clone(),
         alt_stack: if keeps_alt { ctx.local.alt_stack } else { Default::default() },
         clear_child_tid: if request.has(CLONE_CHILD_CLEARTID) { request.child_tid } else { 0 },
+        rseq: if request.has(CLONE_VM) { Default::default() } else { ctx.local.rseq.fork() },
         vfork,
         restart: None,
         saved_mask: None,

@@ -37,6 +37,7 @@ pub(crate) struct Local {
     pub alt_stack: AltStack,
     /// `clear_child_tid`: zeroed, and its futex woken, when the thread ends. 0: none.
     pub clear_child_tid: usize,
+    pub rseq: crate::rseq::Rseq,
     /// Who waits in vfork(2) for this process to exec or exit.
     pub vfork: Option<Arc<crate::clone::Vfork>>,
     /// The registers were replaced (rt_sigreturn): the result register is not a result, however much it

@@ -76,6 +76,7 @@ pub fn start(first: First) -> Result<()> {
         saved_mask: None,
         alt_stack: Default::default(),
         clear_child_tid: 0,
+        rseq: Default::default(),
         vfork: None,
         keep_result: false,
         exit: None,

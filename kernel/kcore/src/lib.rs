@@ -52,6 +52,7 @@ mod process;
 pub mod ptrace;
 pub mod rlimit;
 pub mod show;
+pub mod rseq;
 pub mod signal;
 pub mod signalfd;
 mod subject;

@@ -9,13 +9,13 @@
 //!
 //! This is the hottest path of the kernel. A system call costs here: one store of its number, a bounds check,
 //! an indirect call, the store of the result, a comparison for restart codes, and the look at the word
-//! of work with interrupts off (a signal sent after that look interrupts user mode at once).
+//! of work and the count of switches with interrupts off (a signal sent after that look interrupts user mode at once).
 
 use crate::ctx::{Ctx, Local};
 use crate::process::Process;
 use crate::signal::{self, Outcome, SigInfo};
 use crate::thread::{Thread, work};
-use crate::{exit, oom, timers};
+use crate::{exit, oom, rseq, timers};
 use abi::Errno;
 use abi::signal::{BUS_ADRERR, SEGV_ACCERR, SEGV_MAPERR, SIGBUS, SIGSEGV};
 use alloc::sync::Arc;
@@ -85,6 +85,9 @@ fn live(ctx: &mut Ctx) -> i32 {
             if ctx.thread.take_work(work::TRACE) {
                 table = choose(calls, ctx.thread);
             }
+            if ctx.local.rseq.is_stale() {
+                rseq::refresh(ctx);
+            }
             if ctx.thread.take_work(work::CPU_TIMER) {
                 timers::check_cpu(ctx.thread);
             }
@@ -119,7 +122,7 @@ fn live(ctx: &mut Ctx) -> i32 {
 #[inline]
 fn leave_undisturbed(ctx: &Ctx, restart: bool) -> bool {
     let _ = irq::disable();
-    if ctx.thread.work() == 0 && !restart {
+    if ctx.thread.work() == 0 && !restart && !ctx.local.rseq.is_stale() {
         return false;
     }
     irq::enable();

@@ -4,13 +4,16 @@ use crate::{Ctx, Errno, Result};
 use abi::fcntl::{AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW};
 use abi::process::*;
 use abi::resource::Rlimit;
+use abi::rseq::RSEQ_FLAG_UNREGISTER;
 use abi::signal::{SIGCHLD, SIGNAL_MAX, SigInfo};
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use kcore::exec::{Request, Strings};
 use kcore::wait::{Report, Which};
-use kcore::{Process, clone, exec, exit, jobs, pid, pidfd, prctl as prctls, rlimit, usage, usermem, wait};
+use kcore::{
+    Process, clone, exec, exit, jobs, pid, pidfd, prctl as prctls, rlimit, rseq, usage, usermem, wait,
+};
 use vfs::{Caller, File, Look, Start};
 
 pub fn fork(ctx: &mut Ctx) -> Result<usize> {
@@ -197,6 +200,15 @@ pub fn getppid(ctx: &mut Ctx) -> Result<usize> {
 
 pub fn gettid(ctx: &mut Ctx) -> Result<usize> {
     Ok(ctx.thread.tid() as usize)
+}
+
+pub fn rseq(ctx: &mut Ctx, area: usize, len: u32, flags: u32, signature: u32) -> Result<usize> {
+    match flags {
+        0 => rseq::register(ctx, area, len, signature)?,
+        RSEQ_FLAG_UNREGISTER => rseq::unregister(ctx, area, len, signature)?,
+        _ => return Err(Errno::EINVAL),
+    }
+    Ok(0)
 }
 
 pub fn set_tid_address(ctx: &mut Ctx, address: usize) -> Result<usize> {

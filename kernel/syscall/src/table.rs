@@ -91,6 +91,7 @@ calls! {
     39 172 getpid => process::getpid();
     110 173 getppid => process::getppid();
     186 178 gettid => process::gettid();
+    334 293 rseq => process::rseq(area, len, flags, signature);
     218 96 set_tid_address => process::set_tid_address(address);
     109 154 setpgid => process::setpgid(pid, pgid);
     121 155 getpgid => process::getpgid(pid);

@@ -36,6 +36,7 @@ mod account;
 mod advise;
 mod area;
 mod brk;
+mod cid;
 mod errseq;
 mod fault;
 mod file;

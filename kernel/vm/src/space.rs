@@ -2,6 +2,7 @@
 
 use crate::account::{Resident, Rss, Sizes};
 use crate::area::{Area, Backing, VmFlags};
+use crate::cid::ConcurrencyIds;
 use crate::file::VmFile;
 use crate::layout::Layout;
 use crate::{PAGE_SHIFT, graveyard, stats, table};
@@ -84,6 +85,7 @@ pub struct AddressSpace {
     pub(crate) this: Weak<AddressSpace>,
     /// PR_SET_DUMPABLE.
     dumpable: AtomicBool,
+    pub(crate) cids: ConcurrencyIds,
 }
 
 impl AddressSpace {
@@ -101,6 +103,7 @@ impl AddressSpace {
     /// An empty space for a program that is known: fork.
     pub(crate) fn with_program_of(layout: Layout, program: Arc<ProgramInfo>) -> Result<Arc<AddressSpace>> {
         let table = UserTable::new()?;
+        let cids = ConcurrencyIds::new()?;
         let areas = Areas {
             set: VmaSet::new(Layout::bounds(arch::mmu::user_top() as u64)),
             sizes: Sizes::default(),
@@ -118,6 +121,7 @@ impl AddressSpace {
             program: SpinLock::new(program),
             this: this.clone(),
             dumpable: AtomicBool::new(true),
+            cids,
         }))
     }
 

@@ -28,6 +28,7 @@ const GROUPS: &[&str] = &[
     "times",
     "scheduling",
     "lab",
+    "rseq",
     "terminals",
     "procfs",
     "procpid",

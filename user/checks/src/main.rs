@@ -29,6 +29,7 @@ mod procfs;
 mod procpid;
 mod ptrace;
 mod scheduling;
+mod rseq;
 mod signals;
 mod sockets;
 mod terminals;
@@ -112,6 +113,7 @@ const GROUPS: &[(&str, &[Check])] = &[
     ("lab", lab::CHECKS),
     ("terminals", terminals::CHECKS),
     ("procfs", procfs::CHECKS),
+    ("rseq", rseq::CHECKS),
     ("block", block::CHECKS),
     ("procpid", procpid::CHECKS),
     ("ptrace", ptrace::CHECKS),

@@ -18,7 +18,7 @@
 
 extern crate alloc;
 
-mod arch;
+pub mod arch;
 pub mod env;
 mod errno;
 pub mod fs;

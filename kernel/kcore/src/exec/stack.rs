@@ -16,6 +16,7 @@ use super::{Request, hwcap};
 use crate::Result;
 use abi::Errno;
 use abi::process::*;
+use abi::rseq::{RSEQ_FEATURE_BYTES, RSEQ_ORIGINAL_BYTES};
 use abi::time::USER_HZ;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -126,6 +127,8 @@ impl Auxiliary<'_> {
             (AT_SECURE, u64::from(self.secure)),
             (AT_RANDOM, random_at as u64),
             (AT_HWCAP2, hwcap2),
+            (AT_RSEQ_FEATURE_SIZE, u64::from(RSEQ_FEATURE_BYTES)),
+            (AT_RSEQ_ALIGN, u64::from(RSEQ_ORIGINAL_BYTES)),
             (AT_EXECFN, name_at as u64),
             (AT_PLATFORM, platform_at as u64),
             (AT_NULL, 0),

@@ -3,7 +3,7 @@
 use super::{Action, DEFAULT_IGNORED, DEFAULT_STOPS, SYNCHRONOUS, SigInfo, SigSet, stop};
 use crate::process::Process;
 use crate::thread::{Thread, work};
-use crate::{Ctx, Result, jobs, park, ptrace, timers};
+use crate::{Ctx, Result, jobs, park, ptrace, rseq, timers};
 use abi::Errno;
 use abi::process::NR_RESTART_SYSCALL;
 use abi::signal::{
@@ -199,6 +199,9 @@ fn handle(ctx: &mut Ctx, info: &SigInfo, action: &Action) {
     let blocked = ctx.thread.blocked();
     ctx.thread.take_work(work::RESTORE_MASK);
     let saved = ctx.local.saved_mask.take().unwrap_or(blocked);
+    if rseq::before_handler(ctx).is_err() {
+        return frame_failed(ctx, signal);
+    }
     let alt = ctx.local.alt_stack;
     let request = FrameRequest {
         signal,

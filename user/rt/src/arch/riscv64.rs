@@ -65,6 +65,16 @@ rt_clone_thread:
     unimp
 1:  ret
 
+    .globl rt_rseq_spin, rt_rseq_start, rt_rseq_end, rt_rseq_abort
+rt_rseq_spin:
+    sd      a1, 0(a0)
+rt_rseq_start:
+    j       rt_rseq_start
+rt_rseq_end:
+    .word   0x53053053
+rt_rseq_abort:
+    ret
+
     .globl rt_vfork_exec
 rt_vfork_exec:
     mv      t0, a0

@@ -87,6 +87,17 @@ rt_vfork_exec:
 2:  push    rdx
     ret
 
+    .globl rt_rseq_spin, rt_rseq_start, rt_rseq_end, rt_rseq_abort
+rt_rseq_spin:
+    mov     [rdi], rsi
+rt_rseq_start:
+    pause
+    jmp     rt_rseq_start
+rt_rseq_end:
+    .long   0x53053053
+rt_rseq_abort:
+    ret
+
     .globl rt_restorer
 rt_restorer:
     mov     eax, 15             # rt_sigreturn
