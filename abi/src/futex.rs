@@ -21,6 +21,23 @@ pub const FUTEX_CLOCK_REALTIME: i32 = 256;
 pub const FUTEX_CMD_MASK: i32 = !(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME);
 pub const FUTEX_BITSET_MATCH_ANY: u32 = u32::MAX;
 
+/// Flags of futex_waitv(2) and the calls after it: the size of the word, who shares it.
+pub const FUTEX2_SIZE_MASK: u32 = 3;
+pub const FUTEX2_SIZE_U32: u32 = 2;
+pub const FUTEX2_PRIVATE: u32 = 128;
+/// Words that futex_waitv(2) takes at most.
+pub const FUTEX_WAITV_MAX: usize = 128;
+
+/// `struct futex_waitv`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct FutexWaitv {
+    pub value: u64,
+    pub address: u64,
+    pub flags: u32,
+    pub reserved: u32,
+}
+
 /// The futex word of a robust mutex.
 pub const FUTEX_WAITERS: u32 = 0x8000_0000;
 pub const FUTEX_OWNER_DIED: u32 = 0x4000_0000;

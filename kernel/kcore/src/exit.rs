@@ -44,6 +44,7 @@ pub(crate) fn end(thread: Arc<Thread>, mut local: Local, status: i32) {
         panic!("Attempted to kill init! exitcode={status:#010x}");
     }
     futex::exit_robust_list(&thread, &local.mm);
+    futex::pi::thread_ends(&thread);
     if local.clear_child_tid != 0 && Arc::strong_count(&local.mm) > 2 {
         futex::clear_and_wake(&local.mm, local.clear_child_tid);
     }

@@ -8,6 +8,10 @@
 //! held); when it is not there, it is brought in without the lock and everything starts over. A waiter that
 //! was woken never touches the bucket again: the waker has taken it out.
 
+pub mod pi;
+pub mod requeue_pi;
+pub mod vector;
+
 use crate::thread::Thread;
 use crate::{Ctx, Result};
 use abi::Errno;
@@ -22,7 +26,7 @@ use task::{Task, WaitEnd, WaitMode};
 use vm::AddressSpace;
 
 /// What names a word of memory: the same for everybody who shares it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Key {
     /// The address space, or the memory object when it is shared between spaces.
     space: usize,
@@ -30,22 +34,33 @@ struct Key {
     offset: u64,
 }
 
-/// A thread's part of a wait; one per thread, because a thread waits for one word at a time.
+/// A thread's part of a wait; one per thread, because a thread waits for one word at a time (but [`vector`]).
 pub(crate) struct FutexWaiter {
     woken: AtomicBool,
     /// The bucket it is in; requeueing changes it under the locks of both.
     bucket: AtomicUsize,
+    /// It became the owner of a lock whose owner died ([`pi`]). Written under the lock of all such locks.
+    inherited: AtomicBool,
+    /// The thread has ended as an owner of locks: nobody may begin to wait for it.
+    gone: AtomicBool,
 }
 
 impl FutexWaiter {
     pub fn new() -> Arc<FutexWaiter> {
-        Arc::new(FutexWaiter { woken: AtomicBool::new(false), bucket: AtomicUsize::new(0) })
+        Arc::new(FutexWaiter {
+            woken: AtomicBool::new(false),
+            bucket: AtomicUsize::new(0),
+            inherited: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+        })
     }
 }
 
 struct Entry {
     key: Key,
     bitset: u32,
+    /// The lock with priority inheritance that it wants to be moved to ([`requeue_pi`]).
+    target: Option<Key>,
     waiter: Arc<FutexWaiter>,
     task: Arc<Task>,
 }
@@ -112,7 +127,7 @@ pub fn wait(ctx: &mut Ctx, word: Word, value: u32, bitset: u32, deadline_ns: Opt
         return Err(Errno::EINVAL);
     }
     let waiter = &ctx.thread.futex;
-    enqueue(ctx.mm(), waiter, word, value, bitset)?;
+    enqueue(ctx.mm(), waiter, word, value, bitset, None)?;
     let woken = || waiter.woken.load(SeqCst).then_some(());
     let end = task::wait_alone(&"futex_wait_queue", WaitMode::Interruptible, deadline_ns, woken);
     let Err(end) = end else { return Ok(0) };
@@ -133,6 +148,7 @@ fn enqueue(
     word: Word,
     value: u32,
     bitset: u32,
+    target: Option<Key>,
 ) -> Result<()> {
     let key = word.key(mm)?;
     loop {
@@ -148,7 +164,8 @@ fn enqueue(
         bucket.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         waiter.woken.store(false, Relaxed);
         waiter.bucket.store(key.bucket(), Relaxed);
-        bucket.push_back(Entry { key, bitset, waiter: waiter.clone(), task: task::current().arc() });
+        let task = task::current().arc();
+        bucket.push_back(Entry { key, bitset, target, waiter: waiter.clone(), task });
         return Ok(());
     }
 }
@@ -170,11 +187,14 @@ fn leave(waiter: &Arc<FutexWaiter>) -> bool {
     }
 }
 
-/// Wakes the first `count` waiters of a key whose bit set meets `bitset`.
-fn wake_in(bucket: &mut Bucket, key: Key, count: usize, bitset: u32) -> usize {
+/// Wakes the first `count` waiters of a key whose bit set meets `bitset`. EINVAL at one that can only be moved.
+fn wake_in(bucket: &mut Bucket, key: Key, count: usize, bitset: u32) -> Result<usize> {
     let mut woken = 0;
     let mut at = 0;
     while woken < count && at < bucket.len() {
+        if bucket[at].key == key && bucket[at].target.is_some() {
+            return Err(Errno::EINVAL);
+        }
         if bucket[at].key == key && bucket[at].bitset & bitset != 0 {
             if let Some(entry) = bucket.remove(at) {
                 entry.waiter.woken.store(true, SeqCst);
@@ -185,7 +205,7 @@ fn wake_in(bucket: &mut Bucket, key: Key, count: usize, bitset: u32) -> usize {
             at += 1;
         }
     }
-    woken
+    Ok(woken)
 }
 
 /// FUTEX_WAKE and FUTEX_WAKE_BITSET: how many were woken.
@@ -198,7 +218,7 @@ pub fn wake(mm: &Arc<AddressSpace>, word: Word, count: usize, bitset: u32) -> Re
     if bucket.is_empty() {
         return Ok(0);
     }
-    Ok(wake_in(&mut bucket, key, count, bitset))
+    wake_in(&mut bucket, key, count, bitset)
 }
 
 /// The buckets of two keys, locked in the order of the table; the second is `None` when it is the same.
@@ -240,7 +260,7 @@ pub fn requeue(
                 Some(_) => {}
             }
         }
-        let woken = wake_in(&mut source, from_key, wake, u32::MAX);
+        let woken = wake_in(&mut source, from_key, wake, u32::MAX)?;
         let moved = move_waiters(&mut source, target.as_deref_mut(), from_key, to_key, move_)?;
         return Ok(woken + moved);
     }
@@ -262,6 +282,9 @@ fn move_waiters(
         if source[at].key != from {
             at += 1;
             continue;
+        }
+        if source[at].target.is_some() {
+            return Err(Errno::EINVAL);
         }
         match &mut target {
             None => {
@@ -347,10 +370,10 @@ pub fn wake_op(
             bring_in_writable(second.addr)?;
             continue;
         };
-        let mut woken = wake_in(&mut one, first_key, count, u32::MAX);
+        let mut woken = wake_in(&mut one, first_key, count, u32::MAX)?;
         if op.holds(old) {
             let bucket = two.as_deref_mut().unwrap_or(&mut *one);
-            woken += wake_in(bucket, second_key, count2, u32::MAX);
+            woken += wake_in(bucket, second_key, count2, u32::MAX)?;
         }
         return Ok(woken);
     }
@@ -394,19 +417,21 @@ pub(crate) fn exit_robust_list(thread: &Thread, mm: &Arc<AddressSpace>) {
         }
         // Read the link first: the next owner may take the entry away at once.
         let next = crate::usermem::read::<u64>(at as usize);
-        if entry != pending && owner_died(thread, mm, at, head.futex_offset).is_err() {
+        if entry != pending && owner_died(thread, mm, entry, head.futex_offset).is_err() {
             return;
         }
         let Ok(next) = next else { return };
         entry = next;
     }
     if pending & !1 != 0 {
-        let _ = owner_died(thread, mm, pending & !1, head.futex_offset);
+        let _ = owner_died(thread, mm, pending, head.futex_offset);
     }
 }
 
+/// Marks one lock. Who waits for one with priority inheritance (bit 0 of `entry`) inherits it a little later.
 fn owner_died(thread: &Thread, mm: &Arc<AddressSpace>, entry: u64, offset: i64) -> Result<()> {
-    let addr = entry.wrapping_add_signed(offset) as usize;
+    let inherits = entry & 1 != 0;
+    let addr = (entry & !1).wrapping_add_signed(offset) as usize;
     if !addr.is_multiple_of(4) {
         return Err(Errno::EINVAL);
     }
@@ -415,7 +440,7 @@ fn owner_died(thread: &Thread, mm: &Arc<AddressSpace>, entry: u64, offset: i64) 
         let dead = value & FUTEX_WAITERS | FUTEX_OWNER_DIED;
         let seen = mem::user::cmpxchg_u32(addr, value, dead).map_err(|_| Errno::EFAULT)?;
         if seen == value {
-            if value & FUTEX_WAITERS != 0 {
+            if value & FUTEX_WAITERS != 0 && !inherits {
                 clear_waiter(mm, addr);
             }
             break;

@@ -45,8 +45,8 @@ pub use rq::online;
 pub use sched_api::{Params, PolicyInfo, SLICE_MAX_NS, SLICE_MIN_NS, SchedKind};
 pub use schedule::{idle_loop, init_cpu, irq_exit};
 pub use settings::{
-    Settings, affinity, own_slice_ns, params, pin, replace_settings, reset_on_fork, set_affinity, set_params,
-    settings, time_slice_ns,
+    Settings, affinity, effective, own_slice_ns, params, pin, replace_settings, reset_on_fork, set_affinity,
+    set_boost, set_params, settings, time_slice_ns,
 };
 
 use sync::PerCpu;

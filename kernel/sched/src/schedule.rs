@@ -151,7 +151,7 @@ pub(crate) fn enqueue(task: &Arc<Task>, why: Enqueue, to: Option<usize>) {
         task.sched.on_rq.store(false, Ordering::SeqCst);
     };
     let now_ns = timer::now_ns();
-    let params = settings::params(task);
+    let params = settings::effective(task);
     if cpu != from && why != Enqueue::New {
         add(&task.sched.migrations, 1);
     }
@@ -203,7 +203,7 @@ fn place(task: &Task, why: Enqueue) -> usize {
     let mask = task.sched.affinity.load(Ordering::Relaxed) & online;
     let allowed = [if mask == 0 { online } else { mask }];
     let here = cpu::id();
-    let params = settings::params(task);
+    let params = settings::effective(task);
     let choice = match (params.class(), why) {
         (Class::Rt, _) => sched_balance::place_rt(&View, &allowed, prev, params.rt_priority),
         (Class::Stop, _) => Some(prev),

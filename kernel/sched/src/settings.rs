@@ -78,6 +78,24 @@ pub fn params(task: &Task) -> Params {
     unpack(load(task))
 }
 
+/// What the scheduler goes by: the task's parameters, or the higher real-time priority that it inherits.
+pub fn effective(task: &Task) -> Params {
+    let own = params(task);
+    let boost = task.sched.boost.load(Ordering::SeqCst) as u8;
+    if boost <= own.rt_priority || own.kind == SchedKind::Stop {
+        return own;
+    }
+    let kind = if own.kind == SchedKind::RoundRobin { own.kind } else { SchedKind::Fifo };
+    Params { kind, rt_priority: boost, ..own }
+}
+
+/// The task inherits a real-time priority, 0 for none; effective at once. Any context.
+pub fn set_boost(task: &Arc<Task>, priority: u8) {
+    let _one = task.sched.lock.lock();
+    task.sched.boost.store(u32::from(priority), Ordering::SeqCst);
+    apply(task, &effective(task));
+}
+
 /// Whether its children start with default settings.
 pub fn reset_on_fork(task: &Task) -> bool {
     load(task)[0] & RESET_ON_FORK != 0
@@ -88,7 +106,7 @@ pub fn reset_on_fork(task: &Task) -> bool {
 pub fn set_params(task: &Arc<Task>, new: &Params) {
     let _one = task.sched.lock.lock();
     store(task, pack(new, load(task)[0]));
-    apply(task, new);
+    apply(task, &effective(task));
 }
 
 /// What sched_setattr(2) changes together.
@@ -114,7 +132,7 @@ pub fn replace_settings(task: &Arc<Task>, old: &Settings, new: &Settings) -> boo
     }
     let reset = if new.reset_on_fork { RESET_ON_FORK } else { 0 };
     store(task, pack(&new.params, load(task)[0] & PINNED | reset));
-    apply(task, &new.params);
+    apply(task, &effective(task));
     true
 }
 

@@ -8,7 +8,7 @@ use abi::time::Timespec;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arch::CpuMask;
-use kcore::{Process, Thread, pid, rlimit, usermem};
+use kcore::{Process, Thread, futex, pid, rlimit, usermem};
 use sched::{Params, SchedKind, Settings};
 use task::Task;
 
@@ -63,7 +63,7 @@ fn is_real_time(kind: SchedKind) -> bool {
 }
 
 /// Gives a thread the settings that `wanted` makes of its old ones, if the caller may.
-fn change(ctx: &Ctx, thread: &Thread, wanted: impl Fn(&Settings) -> Result<Settings>) -> Result<usize> {
+fn change(ctx: &Ctx, thread: &Arc<Thread>, wanted: impl Fn(&Settings) -> Result<Settings>) -> Result<usize> {
     let task = task_of(thread)?;
     loop {
         let old = sched::settings(&task);
@@ -75,6 +75,7 @@ fn change(ctx: &Ctx, thread: &Thread, wanted: impl Fn(&Settings) -> Result<Setti
         }
         // Somebody else may have changed them since; then it is another question.
         if sched::replace_settings(&task, &old, &new) {
+            futex::pi::priority_changed(thread);
             return Ok(0);
         }
     }

@@ -201,6 +201,10 @@ calls! {
 
     // ---- futexes ----
     202 98 futex => futex::futex(address, op, value, timeout, address2, value3);
+    449 449 futex_waitv => futex::futex_waitv(words, count, flags, timeout, clock);
+    454 454 futex_wake => futex::futex_wake(address, mask, count, flags);
+    455 455 futex_wait => futex::futex_wait(address, value, mask, flags, timeout, clock);
+    456 456 futex_requeue => futex::futex_requeue(words, flags, wake, more);
     273 99 set_robust_list => futex::set_robust_list(head, len);
     274 100 get_robust_list => futex::get_robust_list(pid, head, len);
 

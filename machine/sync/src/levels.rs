@@ -109,6 +109,8 @@ levels! {
     Lru 150;
     /// Futex hash bucket.
     Futex 152;
+    /// All futexes with priority inheritance that somebody waits for.
+    PiFutex 153;
     /// A user page table (Linux's page_table_lock).
     PageTable 160;
     /// Swap areas and their slots.

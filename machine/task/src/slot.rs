@@ -23,6 +23,8 @@ pub struct SchedSlot {
     pub flags: AtomicU32,
     /// Class, nice, priority and so on, packed by `kernel/sched`.
     pub settings: [AtomicU64; 2],
+    /// The real-time priority that it inherits from those who wait for what it has; 0: none.
+    pub boost: AtomicU32,
     /// What its policy must know when it comes back to a queue; written before `on_rq` becomes false.
     pub carry: [AtomicU64; 6],
     /// Nanoseconds it ran in all (Linux's `sum_exec_runtime`).

@@ -26,6 +26,7 @@ const GROUPS: &[&str] = &[
     "sockets",
     "futexes",
     "times",
+    "inheritance",
     "scheduling",
     "lab",
     "rseq",

@@ -18,6 +18,7 @@ mod exec;
 mod files;
 mod futexes;
 mod hogs;
+mod inheritance;
 mod lab;
 mod locks;
 mod memory;
@@ -110,6 +111,7 @@ const GROUPS: &[(&str, &[Check])] = &[
     ("futexes", futexes::CHECKS),
     ("times", times::CHECKS),
     ("scheduling", scheduling::CHECKS),
+    ("inheritance", inheritance::CHECKS),
     ("lab", lab::CHECKS),
     ("terminals", terminals::CHECKS),
     ("procfs", procfs::CHECKS),

@@ -20,6 +20,7 @@ pub(super) fn replace(ctx: &mut Ctx, program: Program, cred: NewCred, called: &[
     let old_tid = ctx.thread.tid();
     end_other_threads(ctx)?;
     crate::futex::exit_robust_list(ctx.thread, ctx.mm());
+    crate::futex::pi::thread_execs(ctx.thread);
     if let Some(files) = files {
         ctx.set_files(files);
     }

@@ -50,10 +50,13 @@ fn rest(out: &mut TextBuf, subject: &Subject, permitted: bool) -> core::fmt::Res
         ticks(children.system_ns)
     )?;
     let params = params(subject);
+    let task = subject.thread.as_ref().and_then(|thread| thread.task());
+    // A lent priority shows, but only here.
+    let effective = task.map_or(params, |task| sched::effective(&task));
     write!(
         out,
         " {} {} {} 0 {}",
-        sched::show::priority(&params) - 100,
+        sched::show::priority(&effective) - 100,
         params.nice,
         process.thread_count().max(1),
         ticks(start_ns(subject))
