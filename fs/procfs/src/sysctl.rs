@@ -7,7 +7,7 @@ use core::fmt::{self, Write};
 use core::str::FromStr;
 use core::sync::atomic::Ordering::Relaxed;
 use kcore::exec::RANDOMIZE_VA_SPACE;
-use kcore::{pid, rlimit, uts};
+use kcore::{inotify, pid, rlimit, uts};
 use kernfs::{Node, PROC, TextBuf, knob, text};
 use vm::stats;
 
@@ -16,6 +16,7 @@ pub fn register() {
     kernel();
     random();
     files();
+    watches();
     memory();
 }
 
@@ -134,6 +135,25 @@ fn files() {
             |text| vfs::pipe::set_max_size(number(text)?),
         ),
     );
+}
+
+fn watches() {
+    let limits = [
+        ("sys/fs/inotify/max_queued_events", &inotify::MAX_QUEUED_EVENTS),
+        ("sys/fs/inotify/max_user_instances", &inotify::MAX_USER_INSTANCES),
+        ("sys/fs/inotify/max_user_watches", &inotify::MAX_USER_WATCHES),
+    ];
+    for (path, limit) in limits {
+        let store = |text: &str| {
+            let value: u64 = number(text)?;
+            if value > i32::MAX as u64 {
+                return Err(Errno::EINVAL);
+            }
+            limit.store(value, Relaxed);
+            Ok(())
+        };
+        PROC.add(path, setting(|out| writeln!(out, "{}", limit.load(Relaxed)), store));
+    }
 }
 
 fn dentry_state(out: &mut TextBuf) -> fmt::Result {

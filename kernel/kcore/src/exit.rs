@@ -48,8 +48,8 @@ pub(crate) fn end(thread: Arc<Thread>, mut local: Local, status: i32) {
     if local.clear_child_tid != 0 && Arc::strong_count(&local.mm) > 2 {
         futex::clear_and_wake(&local.mm, local.clear_child_tid);
     }
-    let last = leave_process(&thread, &process, status);
     local.mm.release_concurrency_id(&task::current());
+    let last = leave_process(&thread, &process, status);
     let shown = if last { process.exit_status.load(SeqCst) } else { status };
     ptrace::note_exit(&thread, shown, last);
     usage::note_peak(&process, local.mm.resident().1);

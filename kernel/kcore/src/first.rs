@@ -132,6 +132,7 @@ fn begin(ctx: &mut Ctx, first: &First) {
 
 fn sized_limits(memory_bytes: u64) -> Limits {
     rlimit::size_threads(memory_bytes);
+    crate::inotify::size_watches(memory_bytes);
     Limits::initial(memory_bytes)
 }
 

@@ -138,6 +138,9 @@ pub struct UserCounts {
     /// Threads, against RLIMIT_NPROC.
     threads: AtomicU64,
     signals: AtomicU64,
+    /// inotify(7): instances and watches.
+    pub(crate) notifiers: AtomicU64,
+    pub(crate) watches: AtomicU64,
 }
 
 static USERS: SpinLock<BTreeMap<u32, Weak<UserCounts>>, Leaf> = SpinLock::new(BTreeMap::new());
@@ -149,7 +152,9 @@ impl UserCounts {
         if let Some(found) = users.get(&uid).and_then(Weak::upgrade) {
             return found;
         }
-        let counts = Arc::new(UserCounts { uid, threads: AtomicU64::new(0), signals: AtomicU64::new(0) });
+        let none = || AtomicU64::new(0);
+        let counts = UserCounts { uid, threads: none(), signals: none(), notifiers: none(), watches: none() };
+        let counts = Arc::new(counts);
         users.insert(uid, Arc::downgrade(&counts));
         counts
     }
@@ -174,16 +179,21 @@ impl UserCounts {
     }
 
     pub(crate) fn charge_signal(&self, limit: u64) -> bool {
-        let over = self.signals.fetch_add(1, Relaxed) >= limit;
-        if over {
-            self.uncharge_signal();
-        }
-        !over
+        charge(&self.signals, limit)
     }
 
     pub(crate) fn uncharge_signal(&self) {
         self.signals.fetch_sub(1, Relaxed);
     }
+}
+
+/// Counts one more unless there are `limit` already; whether it did.
+pub(crate) fn charge(count: &AtomicU64, limit: u64) -> bool {
+    let over = count.fetch_add(1, Relaxed) >= limit;
+    if over {
+        count.fetch_sub(1, Relaxed);
+    }
+    !over
 }
 
 impl Drop for UserCounts {

@@ -3,6 +3,7 @@
 use crate::{Ctx, Errno, Result, path};
 use abi::fcntl::*;
 use abi::fs::IOV_MAX;
+use abi::inotify::IN_MODIFY;
 use abi::poll::{EFD_CLOEXEC, EFD_NONBLOCK, EFD_SEMAPHORE};
 use abi::resource::{RLIMIT_FSIZE, RLIMIT_NOFILE};
 use abi::signal::{SIGPIPE, SIGXFSZ, SigInfo};
@@ -11,6 +12,7 @@ use alloc::vec::Vec;
 use kcore::{signal, usermem};
 use mem::user;
 use vfs::locks::{self, LockOwner};
+use vfs::notify;
 use vfs::{
     Attr, Caller, DirSink, File, FileMode, FileTraits, FileType, IoBuf, Owner, Path, Segment, attr, eventfd,
     pipe, splice as splicing,
@@ -580,7 +582,9 @@ pub fn fallocate(ctx: &mut Ctx, fd: i32, mode: u32, offset: i64, len: i64) -> Re
     if mode & FALLOC_FL_KEEP_SIZE == 0 && end > limit && end > file.inode().size() {
         return Err(write_error(ctx, Errno::EFBIG, limit));
     }
-    file.ops().fallocate(&file, mode, offset, len).map(|()| 0)
+    file.ops().fallocate(&file, mode, offset, len)?;
+    notify::file(&file, IN_MODIFY);
+    Ok(0)
 }
 
 /// posix_fadvise(2).

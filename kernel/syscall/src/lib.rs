@@ -24,6 +24,7 @@ mod fs;
 mod futex;
 mod lab;
 mod mm;
+mod notify;
 mod path;
 mod poll;
 mod process;

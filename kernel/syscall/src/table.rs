@@ -330,6 +330,12 @@ calls! {
     166 39 umount2 => path::umount2(target, flags);
     155 41 pivot_root => path::pivot_root(new_root, put_old);
 
+    // ---- watching files ----
+    253 - inotify_init => notify::inotify_init();
+    294 26 inotify_init1 => notify::inotify_init1(flags);
+    254 27 inotify_add_watch => notify::inotify_add_watch(fd, path, mask);
+    255 28 inotify_rm_watch => notify::inotify_rm_watch(fd, wd);
+
     // ---- extended attributes ----
     188 5 setxattr => xattr::setxattr(path, name, value, size, flags);
     189 6 lsetxattr => xattr::lsetxattr(path, name, value, size, flags);

@@ -4,10 +4,11 @@ use crate::fs::caller;
 use crate::{Ctx, Errno, Result};
 use abi::cap::CAP_SYS_ADMIN;
 use abi::fs::*;
+use abi::inotify::IN_ATTRIB;
 use abi::stat::{R_OK, W_OK};
 use alloc::vec::Vec;
 use kcore::usermem;
-use vfs::{FileType, Look, Path, permission, resolve};
+use vfs::{FileType, Look, Path, notify, permission, resolve};
 
 fn place(ctx: &Ctx, path: usize, look: Look) -> Result<Path> {
     let path = usermem::read_cstr(path, PATH_MAX)?;
@@ -78,9 +79,17 @@ fn set(ctx: &Ctx, place: &Path, name: usize, value: usize, size: usize, flags: u
     }
     let bytes: Vec<u8> = mem::user::read_array(value, size)?;
     check(ctx, place, &name, true)?;
+    change(place, &name, Some(&bytes), flags)
+}
+
+fn change(place: &Path, name: &[u8], value: Option<&[u8]>, flags: u32) -> Result<usize> {
     let inode = place.inode();
-    let _contents = inode.contents.write();
-    inode.ops.set_xattr(inode, &name, Some(&bytes), flags).map(|()| 0)
+    {
+        let _contents = inode.contents.write();
+        inode.ops.set_xattr(inode, name, value, flags)?;
+    }
+    notify::dentry(&place.dentry, IN_ATTRIB);
+    Ok(0)
 }
 
 fn list(ctx: &Ctx, place: &Path, buf: usize, size: usize) -> Result<usize> {
@@ -104,9 +113,7 @@ fn list(ctx: &Ctx, place: &Path, buf: usize, size: usize) -> Result<usize> {
 fn remove(ctx: &Ctx, place: &Path, name: usize) -> Result<usize> {
     let name = read_name(name)?;
     check(ctx, place, &name, true)?;
-    let inode = place.inode();
-    let _contents = inode.contents.write();
-    inode.ops.set_xattr(inode, &name, None, 0).map(|()| 0)
+    change(place, &name, None, 0)
 }
 
 /// setxattr(2).

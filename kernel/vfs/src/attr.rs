@@ -4,9 +4,11 @@ use crate::cred::Cred;
 use crate::file::{File, FileMode};
 use crate::fs_context::Caller;
 use crate::inode::{FileType, InodeFlags, InodeRef, TimeNs, now_ns};
+use crate::notify;
 use crate::path::Path;
 use crate::permission;
 use abi::cap::{CAP_CHOWN, CAP_FSETID};
+use abi::inotify::{IN_ACCESS, IN_ATTRIB, IN_MODIFY};
 use abi::stat::*;
 use abi::{Errno, errno::Result};
 
@@ -144,10 +146,15 @@ impl Attr {
     }
 }
 
-/// Applies a checked change under the inode's lock.
-fn set_locked(inode: &InodeRef, set: &SetAttr) -> Result<()> {
-    let _contents = inode.contents.write();
-    inode.ops.setattr(inode, set)
+/// Applies a checked change under the inode's lock; `event` is what it is to those who watch.
+fn set_locked(path: &Path, set: &SetAttr, event: u32) -> Result<()> {
+    let inode = path.inode();
+    {
+        let _contents = inode.contents.write();
+        inode.ops.setattr(inode, set)?;
+    }
+    notify::dentry(&path.dentry, event);
+    Ok(())
 }
 
 /// chmod(2).
@@ -165,7 +172,7 @@ pub fn chmod(caller: &Caller, path: &Path, mode: u32) -> Result<()> {
     if !cred.in_group(inode.gid()) && !cred.capable(CAP_FSETID) {
         mode &= !S_ISGID;
     }
-    set_locked(inode, &SetAttr { mode: Some(mode), ..SetAttr::default() })
+    set_locked(path, &SetAttr { mode: Some(mode), ..SetAttr::default() }, IN_ATTRIB)
 }
 
 /// chown(2); `None` keeps an id.
@@ -184,7 +191,7 @@ pub fn chown(caller: &Caller, path: &Path, uid: Option<u32>, gid: Option<u32>) -
     if !inode.is_dir() {
         set.mode = without_privileges(inode);
     }
-    set_locked(inode, &set)
+    set_locked(path, &set, IN_ATTRIB)
 }
 
 /// The mode with set-user-id and set-group-id off, if they are on: S_ISGID without group execution means
@@ -238,10 +245,13 @@ pub fn set_times(caller: &Caller, path: &Path, atime: NewTime, mtime: NewTime) -
         NewTime::Omit => None,
         NewTime::At(at) => Some(at),
     };
-    set_locked(
-        inode,
-        &SetAttr { atime: value(atime), mtime: value(mtime), ctime: Some(now), ..SetAttr::default() },
-    )
+    let event = match (value(atime), value(mtime)) {
+        (Some(_), None) => IN_ACCESS,
+        (None, Some(_)) => IN_MODIFY,
+        _ => IN_ATTRIB,
+    };
+    let set = SetAttr { atime: value(atime), mtime: value(mtime), ctime: Some(now), ..SetAttr::default() };
+    set_locked(path, &set, event)
 }
 
 /// truncate(2). `size_limit`: RLIMIT_FSIZE; EFBIG above it (the caller raises SIGXFSZ).
@@ -257,7 +267,9 @@ pub fn truncate(caller: &Caller, path: &Path, size: u64, size_limit: u64) -> Res
     inode.begin_write()?;
     let result = resize(inode, size, size_limit, Some(caller.cred));
     inode.end_write();
-    result
+    result?;
+    notify::dentry(&path.dentry, IN_MODIFY);
+    Ok(())
 }
 
 /// ftruncate(2).
@@ -265,7 +277,9 @@ pub fn ftruncate(caller: &Caller, file: &File, size: u64, size_limit: u64) -> Re
     if !file.mode().contains(FileMode::WRITE) || !file.inode().is_regular() {
         return Err(Errno::EINVAL);
     }
-    resize(file.inode(), size, size_limit, Some(caller.cred))
+    resize(file.inode(), size, size_limit, Some(caller.cred))?;
+    notify::dentry(&file.path().dentry, IN_MODIFY);
+    Ok(())
 }
 
 /// Sets the size of a regular file, rights checked.

@@ -5,6 +5,7 @@
 //! and name change, at rename, under the dentry's lock.
 
 use crate::inode::InodeRef;
+use crate::notify::{self, DirWatched};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use pathname::Name;
@@ -19,6 +20,7 @@ pub struct Dentry {
     mounts: AtomicU32,
     /// `UNLINKED`.
     flags: AtomicU32,
+    pub(crate) dir_watched: DirWatched,
     /// Entries of the cache whose parent it is.
     pub(crate) cached_children: AtomicU32,
 }
@@ -47,6 +49,7 @@ impl Dentry {
             place: SpinLock::new(Place { parent, name: Name::new(name) }),
             mounts: AtomicU32::new(0),
             flags: AtomicU32::new(0),
+            dir_watched: DirWatched::new(),
             cached_children: AtomicU32::new(0),
         })
     }
@@ -74,6 +77,7 @@ impl Dentry {
     pub(crate) fn move_to(&self, parent: &Arc<Dentry>, name: &[u8]) {
         let mut fresh = Place { parent: Some(parent.clone()), name: Name::new(name) };
         core::mem::swap(&mut *self.place.lock(), &mut fresh);
+        self.dir_watched.moved();
         // The old parent drops here, outside the lock: it may be the last reference.
     }
 
@@ -118,6 +122,7 @@ impl Dentry {
 /// would otherwise be one more frame on the kernel stack.
 impl Drop for Dentry {
     fn drop(&mut self) {
+        notify::dentry_dropped(&self.inode);
         let mut next = self.place.get_mut().parent.take();
         while let Some(parent) = next {
             next = Arc::into_inner(parent).and_then(|mut dentry| dentry.place.get_mut().parent.take());

@@ -15,9 +15,11 @@ use crate::fs_context::Caller;
 use crate::inode::{FileType, InodeRef};
 use crate::iobuf::IoBuf;
 use crate::mount::MountFlags;
+use crate::notify;
 use crate::path::Path;
 use crate::poll::PollTable;
 use abi::fcntl::*;
+use abi::inotify::{IN_ACCESS, IN_CLOSE_NOWRITE, IN_CLOSE_WRITE, IN_MODIFY};
 use abi::poll::PollEvents;
 use abi::{Errno, errno::Result};
 use alloc::boxed::Box;
@@ -391,7 +393,8 @@ impl File {
             return Err(Errno::EISDIR);
         }
         let nowait = buf.nowait;
-        self.retry(PollEvents::READABLE, nowait, || self.ops.read(self, pos, buf))
+        let result = self.retry(PollEvents::READABLE, nowait, || self.ops.read(self, pos, buf));
+        self.did(IN_ACCESS, result)
     }
 
     /// write(2) at the file's position, or at its end with O_APPEND.
@@ -419,7 +422,17 @@ impl File {
 
     fn write_here(&self, pos: &mut u64, buf: &mut IoBuf) -> Result<usize> {
         let nowait = buf.nowait;
-        self.retry(PollEvents::WRITABLE, nowait, || self.ops.write(self, pos, buf))
+        let result = self.retry(PollEvents::WRITABLE, nowait, || self.ops.write(self, pos, buf));
+        self.did(IN_MODIFY, result)
+    }
+
+    /// Tells watchers of what a call did, unless it did nothing.
+    #[inline]
+    fn did(&self, event: u32, result: Result<usize>) -> Result<usize> {
+        if !matches!(result, Err(_) | Ok(0)) {
+            notify::file(self, event);
+        }
+        result
     }
 
     /// Writes until the buffer is empty; an error after a part was written gives the part.
@@ -511,6 +524,7 @@ impl File {
             }
             let result = self.ops.iterate(self, position, sink);
             inode.accessed(self);
+            notify::file(self, IN_ACCESS);
             result
         })
     }
@@ -579,6 +593,8 @@ impl Drop for File {
         if self.mode.contains(FileMode::PATH) {
             return;
         }
+        let writes = self.mode.contains(FileMode::WRITE);
+        notify::file(self, if writes { IN_CLOSE_WRITE } else { IN_CLOSE_NOWRITE });
         if let Some(extra) = self.extra.get() {
             extra.watchers.file_closed(self);
         }

@@ -10,6 +10,7 @@ use crate::cred::Cred;
 use crate::file::{File, OpsRef};
 use crate::fs_context::Caller;
 use crate::locks::InodeLocks;
+use crate::notify;
 use crate::path::Path;
 use crate::superblock::SuperBlock;
 use abi::stat::{DevId, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK};
@@ -282,6 +283,7 @@ impl NewInode {
             writers: AtomicU32::new(0),
             contents: RwSemaphore::new(()),
             locks: Once::new(),
+            watched: Default::default(),
             fifo: Once::new(),
             ops,
         })
@@ -317,6 +319,8 @@ pub struct Inode<T: InodeOps + ?Sized = dyn InodeOps> {
     pub contents: RwSemaphore<(), levels::InodeContents>,
     /// Advisory locks; made by the first.
     pub(crate) locks: Once<Box<InodeLocks>>,
+    /// Who wants to know what happens to it.
+    pub(crate) watched: notify::Watched,
     /// The pipe behind a FIFO; made by the first open.
     pub(crate) fifo: Once<Arc<crate::pipe::Pipe>>,
     pub ops: T,

@@ -11,6 +11,7 @@
 //! | who asks | [`Cred`] (ids, capabilities), [`FsContext`] (root, cwd, umask), both together: [`Caller`] |
 //! | names | [`Dentry`], [`Mount`], [`Path`] = a dentry seen through a mount; [`walk`] resolves paths, [`namei`] makes, removes and renames names, [`mount`](mod@mount) changes the tree, [`attr`] reads and changes attributes, [`open`] opens |
 //! | open files | [`File`] and [`FileTable`]; [`IoBuf`] is the program's memory in a read or write; [`poll`], [`epoll`], [`pipe`], [`eventfd`], [`locks`], [`splice`] |
+//! | who watches | [`notify`] tells of what happens to files |
 //!
 //! A file system implements [`FsType`], [`SuperOps`], [`InodeOps`] and [`FileOps`]; a driver registers
 //! an opener with [`device`] and implements [`FileOps`].
@@ -47,6 +48,7 @@ mod iobuf;
 pub mod locks;
 pub mod mount;
 pub mod namei;
+pub mod notify;
 pub mod open;
 mod path;
 pub mod permission;

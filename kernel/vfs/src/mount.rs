@@ -15,6 +15,7 @@
 
 use crate::dcache;
 use crate::dentry::Dentry;
+use crate::notify;
 use crate::path::Path;
 use crate::superblock::{SuperBlock, find_filesystem};
 use crate::{Caller, text};
@@ -239,6 +240,7 @@ impl Drop for Mount {
     fn drop(&mut self) {
         let sb = self.root.inode().sb.clone();
         if sb.mounts.fetch_sub(1, Relaxed) == 1 && !sync::preempt::in_atomic() {
+            notify::unmounted(&sb);
             dcache::prune_super(&sb);
         }
     }

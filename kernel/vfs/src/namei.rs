@@ -8,11 +8,13 @@ use crate::dcache;
 use crate::dentry::Dentry;
 use crate::fs_context::Caller;
 use crate::inode::{FileType, InodeFlags, InodeRef, Rename};
+use crate::notify;
 use crate::path::Path;
 use crate::permission;
 use crate::walk::{Last, LastName, Look, Start, Walk, lookup_locked};
 use abi::cap::CAP_MKNOD;
 use abi::fcntl::{RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT};
+use abi::inotify::{IN_ATTRIB, IN_CREATE, IN_DELETE, IN_MOVE_SELF};
 use abi::stat::*;
 use abi::{Errno, errno::Result};
 use alloc::sync::Arc;
@@ -51,9 +53,10 @@ fn may_remove(dir: &Path, victim: &InodeRef, caller: &Caller) -> Result<()> {
     if permission::sticky_forbids(dir.inode(), victim, caller.cred) { Err(Errno::EPERM) } else { Ok(()) }
 }
 
-/// Remembers a new inode under its name.
+/// Remembers a new inode under its name, and tells who watches the directory.
 fn instantiate(dir: &Arc<Dentry>, last: &LastName, inode: InodeRef) -> Result<Arc<Dentry>> {
     let dentry = Dentry::child(dir, &last.name, inode);
+    notify::name(dir.inode(), IN_CREATE, &last.name, dentry.inode());
     if dir.inode().flags.contains(InodeFlags::NO_CACHE) {
         return Ok(dentry);
     }
@@ -157,6 +160,7 @@ pub fn link(caller: &Caller, old: &Path, start: Start, path: &[u8]) -> Result<()
         return Err(Errno::ENOENT);
     }
     inode.ops.link(inode, &last.name, target)?;
+    notify::inode(target, IN_ATTRIB);
     instantiate(&dir.dentry, &last, target.clone()).map(drop)
 }
 
@@ -179,16 +183,22 @@ pub fn unlink(caller: &Caller, start: Start, path: &[u8]) -> Result<()> {
         return Err(Errno::EBUSY);
     }
     dir.inode().ops.unlink(dir.inode(), &last.name, inode)?;
-    forget(&dir.dentry, &last, &victim);
+    notify::inode(inode, IN_ATTRIB);
+    let inode = forget(&dir.dentry, &last, victim);
     drop(contents);
     // The last reference to the file drops here, with no lock held: its pages are freed now.
-    drop(victim);
+    drop(inode);
     Ok(())
 }
 
-fn forget(dir: &Arc<Dentry>, last: &LastName, victim: &Arc<Dentry>) {
+/// The name is gone: from the cache, and for those who watch, first the file if nobody has it open, then the directory.
+fn forget(dir: &Arc<Dentry>, last: &LastName, victim: Arc<Dentry>) -> InodeRef {
     drop(dcache::remove(dir, &last.name, last.hash));
     victim.set_unlinked();
+    let inode = victim.inode().clone();
+    drop(victim);
+    notify::name(dir.inode(), IN_DELETE, &last.name, &inode);
+    inode
 }
 
 /// rmdir(2).
@@ -200,7 +210,7 @@ pub fn rmdir(caller: &Caller, start: Start, path: &[u8]) -> Result<()> {
         Last::DotDot => return Err(Errno::ENOTEMPTY),
         Last::Root => return Err(Errno::EBUSY),
     };
-    let _contents = dir.inode().contents.write();
+    let contents = dir.inode().contents.write();
     let victim = lookup_locked(&dir.dentry, &last.name, last.hash)?.ok_or(Errno::ENOENT)?;
     let inode = victim.inode();
     dir.mount.check_writable()?;
@@ -216,7 +226,9 @@ pub fn rmdir(caller: &Caller, start: Start, path: &[u8]) -> Result<()> {
         dir.inode().ops.rmdir(dir.inode(), &last.name, inode)?;
     }
     dcache::prune_children(&victim);
-    forget(&dir.dentry, &last, &victim);
+    let inode = forget(&dir.dentry, &last, victim);
+    drop(contents);
+    drop(inode);
     Ok(())
 }
 
@@ -298,17 +310,36 @@ fn rename_locked(
         let _replaced = replaced.map(|target| target.inode().contents.write_nested());
         old_dir.inode().ops.rename(&request)?;
     }
-    match target {
-        Some(target) if exchange => dcache::exchange(&old, &target)?,
+    match &target {
+        Some(target) if exchange => dcache::exchange(&old, target)?,
         target => {
             if let Some(target) = target {
-                dcache::prune_children(&target);
+                dcache::prune_children(target);
                 target.set_unlinked();
             }
             dcache::rename(&old, &new_dir.dentry, &new_last.name)?;
         }
     }
+    let (from, to) = ((old_dir.inode(), &*old_last.name), (new_dir.inode(), &*new_last.name));
+    tell_moved(from, to, old.inode(), target.as_ref().filter(|_| !exchange).map(|target| target.inode()));
+    if let Some(target) = target.filter(|_| exchange) {
+        tell_moved(to, from, target.inode(), None);
+    }
     Ok(())
+}
+
+/// Tells those who watch of a rename, in which `replaced` lost a name.
+fn tell_moved(
+    from: (&InodeRef, &[u8]),
+    to: (&InodeRef, &[u8]),
+    subject: &InodeRef,
+    replaced: Option<&InodeRef>,
+) {
+    notify::moved(from, to, subject);
+    if let Some(replaced) = replaced {
+        notify::inode(replaced, IN_ATTRIB);
+    }
+    notify::inode(subject, IN_MOVE_SELF);
 }
 
 fn check_rename(

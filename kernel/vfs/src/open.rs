@@ -7,11 +7,13 @@ use crate::fs_context::Caller;
 use crate::inode::{FileType, InodeRef};
 use crate::mount::MountFlags;
 use crate::namei::create_locked;
+use crate::notify;
 use crate::path::Path;
 use crate::permission;
 use crate::pipe;
 use crate::walk::{Last, LastName, Look, Start, Walk, lookup_locked, resolve};
 use abi::fcntl::*;
+use abi::inotify::{IN_MODIFY, IN_OPEN};
 use abi::stat::{R_OK, S_IALLUGO, S_IFREG, W_OK, X_OK};
 use abi::{Errno, errno::Result};
 use alloc::sync::Arc;
@@ -210,8 +212,10 @@ fn open_place(caller: &Caller, place: Path, flags: u32, created: bool) -> Result
     };
     let more = if counted { FileMode::WRITER } else { FileMode::empty() };
     let file = File::with_mode(place, ops, flags, more);
+    notify::file(&file, IN_OPEN);
     if flags & O_TRUNC != 0 && !created && kind == FileType::Regular {
         attr::resize(file.inode(), 0, u64::MAX, Some(caller.cred))?;
+        notify::dentry(&file.path().dentry, IN_MODIFY);
     }
     Ok(file)
 }
@@ -249,7 +253,11 @@ pub fn open_exec(caller: &Caller, start: Start, path: &[u8], look: Look) -> Resu
     permission::check_inode(inode, X_OK, caller)?;
     inode.deny_write()?;
     match inode.ops.open(inode, O_RDONLY, caller) {
-        Ok(ops) => Ok(File::with_mode(place, ops, O_RDONLY | O_LARGEFILE, FileMode::EXEC)),
+        Ok(ops) => {
+            let file = File::with_mode(place, ops, O_RDONLY | O_LARGEFILE, FileMode::EXEC);
+            notify::file(&file, IN_OPEN);
+            Ok(file)
+        }
         Err(error) => {
             inode.allow_write();
             Err(error)

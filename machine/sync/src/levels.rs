@@ -119,6 +119,10 @@ levels! {
     DeviceTable 170;
     /// A terminal's line discipline and job control. Output goes out under it.
     TerminalLine 180;
+    /// The watch descriptors of an inotify instance.
+    WatchTable 184;
+    /// The marks of an inode; held while their watchers are told.
+    Watches 186;
     /// Anything short that takes no other lock of this range.
     Leaf 190;
 

@@ -29,13 +29,14 @@ mod processes;
 mod procfs;
 mod procpid;
 mod ptrace;
-mod scheduling;
 mod rseq;
+mod scheduling;
 mod signals;
 mod sockets;
 mod terminals;
 mod times;
 mod trees;
+mod watches;
 
 use alloc::format;
 use alloc::string::String;
@@ -102,6 +103,7 @@ const GROUPS: &[(&str, &[Check])] = &[
     ("pipes", pipes::CHECKS),
     ("polling", polling::CHECKS),
     ("events", events::CHECKS),
+    ("watches", watches::CHECKS),
     ("locks", locks::CHECKS),
     ("memory", memory::CHECKS),
     ("processes", processes::CHECKS),
@@ -109,13 +111,13 @@ const GROUPS: &[(&str, &[Check])] = &[
     ("signals", signals::CHECKS),
     ("sockets", sockets::CHECKS),
     ("futexes", futexes::CHECKS),
-    ("times", times::CHECKS),
-    ("scheduling", scheduling::CHECKS),
     ("inheritance", inheritance::CHECKS),
+    ("times", times::CHECKS),
+    ("rseq", rseq::CHECKS),
+    ("scheduling", scheduling::CHECKS),
     ("lab", lab::CHECKS),
     ("terminals", terminals::CHECKS),
     ("procfs", procfs::CHECKS),
-    ("rseq", rseq::CHECKS),
     ("block", block::CHECKS),
     ("procpid", procpid::CHECKS),
     ("ptrace", ptrace::CHECKS),

@@ -80,8 +80,8 @@ fn end_other_threads(ctx: &mut Ctx) -> Result<()> {
 /// The new space becomes the thread's and the process's; the old one goes when nobody uses it.
 fn switch_memory(ctx: &mut Ctx, mm: Arc<AddressSpace>) {
     crate::usage::note_peak(ctx.process, ctx.mm().resident().1);
-    let table = task::current().set_table(Some(mm.table().clone()));
     ctx.mm().release_concurrency_id(&task::current());
+    let table = task::current().set_table(Some(mm.table().clone()));
     let old = core::mem::replace(&mut ctx.local.mm, mm.clone());
     ctx.process.set_mm(Some(mm));
     drop(table);
@@ -110,6 +110,6 @@ fn reset_process(ctx: &mut Ctx, cred: &NewCred) {
     ctx.local.alt_stack = Default::default();
     ctx.local.clear_child_tid = 0;
     ctx.local.restart = None;
-    ctx.thread.robust_list.store(0, Relaxed);
     ctx.local.rseq = Default::default();
+    ctx.thread.robust_list.store(0, Relaxed);
 }
