@@ -1,7 +1,7 @@
 //! Open files and directories.
 
 use crate::inode::{ExtNode, ext};
-use abi::fcntl::{FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE};
+use abi::fcntl::{FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, O_DIRECT};
 use abi::{Errno, errno::Result};
 use alloc::sync::Arc;
 use core::any::Any;
@@ -15,7 +15,7 @@ const SEEK_HOLE: u32 = 4;
 
 /// A regular file, opened: which write errors it knows of.
 pub(crate) struct RegularFile {
-    mapping: Arc<Mapping>,
+    pub(crate) mapping: Arc<Mapping>,
     seen: ErrSeen,
 }
 
@@ -51,14 +51,20 @@ impl FileOps for RegularFile {
     }
 
     fn traits(&self) -> FileTraits {
-        FileTraits::REGULAR
+        FileTraits::REGULAR | FileTraits::DIRECT
     }
 
     fn read(&self, file: &File, pos: &mut u64, buf: &mut IoBuf) -> Result<usize> {
+        if file.flags() & O_DIRECT != 0 {
+            return self.read_direct(file, pos, buf);
+        }
         cached::read(file, &self.mapping, pos, buf)
     }
 
     fn write(&self, file: &File, pos: &mut u64, buf: &mut IoBuf) -> Result<usize> {
+        if file.flags() & O_DIRECT != 0 {
+            return self.write_direct(file, pos, buf);
+        }
         cached::write(file, &self.mapping, pos, buf)
     }
 

@@ -302,6 +302,7 @@ impl InodeOps for ExtNode {
     fn getattr(&self, _inode: &InodeRef, attr: &mut Attr) -> Result<()> {
         // Blocks that wait for a place count, as on Linux.
         attr.blocks = self.node.blocks_512(&self.instance.fs);
+        attr.direct_align = self.instance.device().logical_block();
         Ok(())
     }
 

@@ -24,6 +24,7 @@
 extern crate alloc;
 
 mod data;
+mod direct;
 mod env;
 mod file;
 mod inode;

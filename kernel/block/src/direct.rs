@@ -26,8 +26,8 @@ fn check(device: &BlockDevice, pos: u64, len: usize) -> Result<()> {
     if pos.is_multiple_of(block) && (len as u64).is_multiple_of(block) { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
-/// Folios for `len` bytes: (folio, bytes of it that are used).
-fn folios(len: usize) -> Result<Vec<(Folio, usize)>> {
+/// Pages of the kernel's own for `len` bytes on their way: (folio, bytes of it that are used). ENOMEM.
+pub fn bounce(len: usize) -> Result<Vec<(Folio, usize)>> {
     let mut list = Vec::new();
     let mut left = len;
     while left > 0 {
@@ -83,7 +83,7 @@ pub(crate) fn read(device: &Arc<BlockDevice>, pos: &mut u64, buf: &mut IoBuf) ->
 
 fn read_window(device: &Arc<BlockDevice>, pos: u64, len: usize, buf: &mut IoBuf) -> Result<usize> {
     flush_cache(device, pos, len)?;
-    let folios = folios(len)?;
+    let folios = bounce(len)?;
     transfer(device, Op::Read, pos, &folios)?;
     let mut moved = 0;
     for (folio, part) in &folios {
@@ -122,7 +122,7 @@ pub(crate) fn write(device: &Arc<BlockDevice>, pos: &mut u64, buf: &mut IoBuf, l
 }
 
 fn write_window(device: &Arc<BlockDevice>, pos: u64, len: usize, buf: &mut IoBuf) -> Result<usize> {
-    let folios = folios(len)?;
+    let folios = bounce(len)?;
     let mut moved = 0;
     for (folio, part) in &folios {
         let taken = match buf.take_folio(folio, 0, *part) {

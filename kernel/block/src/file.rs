@@ -5,9 +5,7 @@
 
 use crate::device::{self, BlockDevice, Claim};
 use crate::{direct, ioctl};
-use abi::fcntl::{
-    O_ACCMODE, O_DIRECT, O_DSYNC, O_EXCL, O_RDONLY, SEEK_CUR, SEEK_DATA, SEEK_END, SEEK_HOLE, SEEK_SET,
-};
+use abi::fcntl::{O_ACCMODE, O_DIRECT, O_EXCL, O_RDONLY, SEEK_CUR, SEEK_DATA, SEEK_END, SEEK_HOLE, SEEK_SET};
 use abi::stat::DevId;
 use abi::{Errno, errno::Result};
 use alloc::sync::Arc;
@@ -72,7 +70,7 @@ impl FileOps for BlockFile {
     }
 
     fn traits(&self) -> FileTraits {
-        FileTraits::REGULAR
+        FileTraits::REGULAR | FileTraits::DIRECT
     }
 
     fn read(&self, file: &File, pos: &mut u64, buf: &mut IoBuf) -> Result<usize> {
@@ -115,10 +113,6 @@ impl FileOps for BlockFile {
             done
         };
         file.inode().touch_modified();
-        if file.flags() & O_DSYNC != 0 {
-            self.sync_range(start, start + done as u64)?;
-            file.check_write_errors()?;
-        }
         Ok(done)
     }
 

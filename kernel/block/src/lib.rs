@@ -57,6 +57,7 @@ mod zero;
 pub use bio::{Batch, Bio, BioFlags, EndBio, Op, SECTOR, SECTOR_SHIFT, Segment};
 pub use buffer::{Buffer, bread, getblk, sync_buffers};
 pub use device::{BlockDevice, Claim, by_dev, by_name, devices, open};
+pub use direct::bounce;
 pub use disk::{DEFAULT_MAX_SECTORS, DiscardLimits, Disk, DiskInfo, Driver, Limits, Queued};
 pub use file::of_file;
 pub use plug::Plug;

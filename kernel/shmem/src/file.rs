@@ -30,7 +30,8 @@ impl FileOps for RegularFile {
     }
 
     fn traits(&self) -> FileTraits {
-        FileTraits::REGULAR
+        // There is no medium: what the cache has is all there is.
+        FileTraits::REGULAR | FileTraits::DIRECT
     }
 
     /// The pages of a file without a name.

@@ -224,11 +224,13 @@ fn write_vector(ctx: &Ctx, fd: i32, vec: usize, count: usize, at: Option<u64>, f
     let mut buf = IoBuf::segments(&segments)?;
     buf.nowait = flags & RWF_NOWAIT != 0;
     buf.append = flags & RWF_APPEND != 0;
-    let done = write_from(ctx, &file, buf, at)?;
-    if flags & (RWF_SYNC | RWF_DSYNC) != 0 {
-        file.fsync(flags & RWF_SYNC == 0)?;
-    }
-    Ok(done)
+    buf.no_append = flags & RWF_NOAPPEND != 0;
+    buf.sync = match flags & (RWF_SYNC | RWF_DSYNC) {
+        0 => 0,
+        RWF_DSYNC => O_DSYNC,
+        _ => O_SYNC,
+    };
+    write_from(ctx, &file, buf, at)
 }
 
 /// lseek(2).

@@ -184,7 +184,12 @@ pub fn statx(ctx: &mut Ctx, dirfd: i32, path: usize, flags: u32, mask: u32, stat
         return Err(Errno::EINVAL);
     }
     let place = find_or_self(ctx, dirfd, path, flags)?;
-    let out = attr::getattr(place.inode())?.to_statx(&place);
+    let mut out = attr::getattr(place.inode())?.to_statx(&place);
+    // Told only when asked for, and of files that have data.
+    if mask & STATX_DIOALIGN == 0 || !place.inode().is_regular() {
+        out.mask &= !STATX_DIOALIGN;
+        (out.dio_mem_align, out.dio_offset_align) = (0, 0);
+    }
     usermem::write_bytes(stat, &out.to_bytes())?;
     Ok(0)
 }

@@ -30,6 +30,8 @@ pub struct Attr {
     pub mtime: TimeNs,
     pub ctime: TimeNs,
     pub btime: TimeNs,
+    /// What address, offset and length of direct I/O must be multiples of; 0: there is none.
+    pub direct_align: u32,
 }
 
 /// A change of attributes; what is `None` stays. Times are absolute.
@@ -63,6 +65,7 @@ pub fn getattr(inode: &InodeRef) -> Result<Attr> {
         mtime: inode.mtime(),
         ctime: inode.ctime(),
         btime: inode.btime(),
+        direct_align: 0,
     };
     if inode.flags.contains(InodeFlags::GETATTR) {
         inode.ops.getattr(inode, &mut attr)?;
@@ -117,7 +120,9 @@ impl Attr {
         let root = if place.is_mount_root() { STATX_ATTR_MOUNT_ROOT } else { 0 };
         let times = [self.atime, self.btime, self.ctime, self.mtime].map(split_time);
         Statx {
-            mask: STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID,
+            mask: STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID | STATX_DIOALIGN,
+            dio_mem_align: self.direct_align,
+            dio_offset_align: self.direct_align,
             blksize: self.blksize,
             attributes: root,
             nlink: self.nlink,

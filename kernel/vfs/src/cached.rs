@@ -13,7 +13,7 @@ use vm::{Mapping, SyncMode};
 /// concurrent write.
 #[inline]
 pub fn read(file: &File, mapping: &Mapping, pos: &mut u64, buf: &mut IoBuf) -> Result<usize> {
-    let len = buf.remaining();
+    let len = if buf.nowait { at_hand(mapping, *pos, buf.remaining())? } else { buf.remaining() };
     let done = mapping
         .read_file(file.readahead(), *pos, len, |folio, offset, len| buf.put_folio(folio, offset, len))?;
     *pos += done as u64;
@@ -21,11 +21,29 @@ pub fn read(file: &File, mapping: &Mapping, pos: &mut u64, buf: &mut IoBuf) -> R
     Ok(done)
 }
 
+/// RWF_NOWAIT: how much of a range is there without waiting. EAGAIN when nothing is.
+#[cold]
+fn at_hand(mapping: &Mapping, pos: u64, len: usize) -> Result<usize> {
+    const PAGE: u64 = arch::PAGE_SIZE as u64;
+    let end = pos.saturating_add(len as u64).min(mapping.size());
+    let mut at = pos;
+    while at < end && mapping.is_cached(at / PAGE) {
+        at = (at / PAGE + 1) * PAGE;
+    }
+    let len = at.min(end).saturating_sub(pos) as usize;
+    if len == 0 && pos < end { Err(Errno::EAGAIN) } else { Ok(len) }
+}
+
 /// Writes at `*pos` (or at the end, for appending) and moves it, growing the file. EFBIG beyond the
 /// caller's limit or the file system's. Takes the inode's lock.
 pub fn write(file: &File, mapping: &Mapping, pos: &mut u64, buf: &mut IoBuf) -> Result<usize> {
+    let _contents = file.inode().contents.write();
+    write_locked(file, mapping, pos, buf)
+}
+
+/// As [`write`], with the inode's lock held.
+pub fn write_locked(file: &File, mapping: &Mapping, pos: &mut u64, buf: &mut IoBuf) -> Result<usize> {
     let inode = file.inode();
-    let _contents = inode.contents.write();
     let start = if buf.append { inode.size() } else { *pos };
     let len = bounded(inode, start, buf)?;
     if len == 0 {
@@ -86,8 +104,8 @@ pub fn advise(file: &File, mapping: &Mapping, start: u64, len: u64, advice: i32)
     }
 }
 
-/// How much may be written at `start`.
-fn bounded(inode: &InodeRef, start: u64, buf: &IoBuf) -> Result<usize> {
+/// How much may be written at `start`. EFBIG.
+pub fn bounded(inode: &InodeRef, start: u64, buf: &IoBuf) -> Result<usize> {
     if buf.remaining() == 0 {
         return Ok(0);
     }

@@ -51,6 +51,8 @@ bitflags! {
         /// Without a table `poll` reads atomics only: it takes no lock and does not sleep, so that it may be asked
         /// with a spin lock held.
         const POLL_LOCKLESS = 32;
+        /// Knows what to do with O_DIRECT.
+        const DIRECT = 64;
     }
 }
 
@@ -326,6 +328,9 @@ impl File {
 
     /// fcntl(F_SETFL): takes the changeable bits from `flags`.
     pub fn set_flags(&self, flags: u32) -> Result<()> {
+        if flags & O_DIRECT != 0 && self.inode().is_regular() && !self.traits.contains(FileTraits::DIRECT) {
+            return Err(Errno::EINVAL);
+        }
         self.ops.flags_changed(self, flags & SETFL_MASK)?;
         let change = |old: u32| Some(old & !SETFL_MASK | flags & SETFL_MASK);
         let _ = self.flags.fetch_update(Relaxed, Relaxed, change);
@@ -403,7 +408,7 @@ impl File {
         if !self.mode.contains(FileMode::WRITE) {
             return Err(Errno::EBADF);
         }
-        buf.append |= self.flags() & O_APPEND != 0;
+        buf.append |= self.flags() & O_APPEND != 0 && !buf.no_append;
         if self.traits.contains(FileTraits::WRITE_ALL) {
             return self.write_all(buf);
         }
@@ -416,14 +421,31 @@ impl File {
     /// pwrite(2). With O_APPEND it appends, as on Linux (pwrite(2), BUGS).
     pub fn write_at(&self, mut pos: u64, buf: &mut IoBuf) -> Result<usize> {
         self.check_positioned(FileMode::WRITE, pos)?;
-        buf.append |= self.flags() & O_APPEND != 0;
+        buf.append |= self.flags() & O_APPEND != 0 && !buf.no_append;
         self.write_here(&mut pos, buf)
     }
 
     fn write_here(&self, pos: &mut u64, buf: &mut IoBuf) -> Result<usize> {
         let nowait = buf.nowait;
         let result = self.retry(PollEvents::WRITABLE, nowait, || self.ops.write(self, pos, buf));
-        self.did(IN_MODIFY, result)
+        let result = self.did(IN_MODIFY, result);
+        match result {
+            Ok(done) if done > 0 && self.flags() & O_DSYNC | buf.sync != 0 => {
+                self.write_through(*pos, done, buf.sync)
+            }
+            result => result,
+        }
+    }
+
+    /// O_SYNC and O_DSYNC, RWF_SYNC and RWF_DSYNC: the `done` bytes before `end` are on the medium when a write returns.
+    #[cold]
+    fn write_through(&self, end: u64, done: usize, asked: u32) -> Result<usize> {
+        if self.traits.contains(FileTraits::REGULAR) {
+            // O_SYNC has both bits, and what is left of it without O_DSYNC is the difference.
+            let all = (self.flags() | asked) & (O_SYNC & !O_DSYNC) != 0;
+            self.fsync_range(end.saturating_sub(done as u64), end.saturating_sub(1), !all)?;
+        }
+        Ok(done)
     }
 
     /// Tells watchers of what a call did, unless it did nothing.

@@ -38,6 +38,10 @@ pub struct IoBuf<'a> {
     pub nowait: bool,
     /// The write goes to the end of the file whatever the position says.
     pub append: bool,
+    /// RWF_NOAPPEND: not even with O_APPEND.
+    pub no_append: bool,
+    /// O_DSYNC or O_SYNC for this call (RWF_DSYNC, RWF_SYNC); 0: what the file says.
+    pub sync: u32,
 }
 
 /// One contiguous part of the memory.
@@ -49,7 +53,16 @@ enum Part<'p> {
 
 impl<'a> IoBuf<'a> {
     fn new(memory: Memory<'a>, left: usize) -> IoBuf<'a> {
-        IoBuf { memory, left, done: 0, size_limit: u64::MAX, nowait: false, append: false }
+        IoBuf {
+            memory,
+            left,
+            done: 0,
+            size_limit: u64::MAX,
+            nowait: false,
+            append: false,
+            no_append: false,
+            sync: 0,
+        }
     }
 
     /// `len` bytes of user memory; more than 2 GiB less a page is cut to that, as on Linux.
@@ -91,6 +104,18 @@ impl<'a> IoBuf<'a> {
     #[inline]
     pub fn done(&self) -> usize {
         self.done
+    }
+
+    /// Whether address and length of every piece of user memory that is left are multiples of `to`, a power of two.
+    pub fn is_aligned(&self, to: usize) -> bool {
+        match &self.memory {
+            Memory::User(addr) => (addr | self.left).is_multiple_of(to),
+            Memory::Segments { list, skip } => {
+                let pieces = list.iter().fold(*skip, |bits, piece| bits | piece.addr | piece.len);
+                pieces.is_multiple_of(to)
+            }
+            Memory::KernelOut(_) | Memory::KernelIn(_) => self.left.is_multiple_of(to),
+        }
     }
 
     /// Cuts the remaining length.

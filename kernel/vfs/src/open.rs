@@ -2,7 +2,7 @@
 
 use crate::attr;
 use crate::device;
-use crate::file::{File, FileMode, FileOps, OpsRef};
+use crate::file::{File, FileMode, FileOps, FileTraits, OpsRef};
 use crate::fs_context::Caller;
 use crate::inode::{FileType, InodeRef};
 use crate::mount::MountFlags;
@@ -211,6 +211,16 @@ fn open_place(caller: &Caller, place: Path, flags: u32, created: bool) -> Result
         }
     };
     let more = if counted { FileMode::WRITER } else { FileMode::empty() };
+    if flags & O_DIRECT != 0
+        && matches!(kind, FileType::Regular | FileType::Directory)
+        && !ops.traits().contains(FileTraits::DIRECT)
+    {
+        if counted {
+            inode.end_write();
+            place.mount.end_write();
+        }
+        return Err(Errno::EINVAL);
+    }
     let file = File::with_mode(place, ops, flags, more);
     notify::file(&file, IN_OPEN);
     if flags & O_TRUNC != 0 && !created && kind == FileType::Regular {

@@ -15,6 +15,7 @@ const GROUPS: &[&str] = &[
     "names",
     "trees",
     "files",
+    "direct",
     "pipes",
     "polling",
     "events",

@@ -12,6 +12,7 @@ extern crate alloc;
 
 mod block;
 mod caching;
+mod direct;
 mod errors;
 mod events;
 mod exec;
@@ -100,6 +101,7 @@ const GROUPS: &[(&str, &[Check])] = &[
     ("trees", trees::CHECKS),
     ("files", files::CHECKS),
     ("caching", caching::CHECKS),
+    ("direct", direct::CHECKS),
     ("pipes", pipes::CHECKS),
     ("polling", polling::CHECKS),
     ("events", events::CHECKS),
