@@ -6,7 +6,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use arch::cpu;
 use core::fmt::{self, Write};
-use kcore::{pid, usage, uts};
+use kcore::{pid, rlimit, usage, uts};
 use kernfs::{FixedLink, Meta, Next, Node, PROC, RecordSource, Records, TextBuf, knob, text, written};
 use vfs::Caller;
 
@@ -120,7 +120,7 @@ fn stat(out: &mut TextBuf) -> fmt::Result {
 fn loadavg(out: &mut TextBuf) -> fmt::Result {
     sched::show::load_average(out)?;
     let (running, _) = sched::active_tasks();
-    writeln!(out, " {running}/{} {}", pid::thread_total(), pid::last_pid())
+    writeln!(out, " {running}/{} {}", rlimit::thread_total(), pid::last_pid())
 }
 
 /// Seconds since boot, and seconds that CPUs were idle, all CPUs together.

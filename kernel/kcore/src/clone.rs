@@ -4,7 +4,7 @@ use crate::ctx::{Ctx, Local};
 use crate::jobs;
 use crate::pid::{self, Reserved};
 use crate::process::{Membership, NewProcess, Process};
-use crate::rlimit::UserCounts;
+use crate::rlimit::Charges;
 use crate::signal::{Handlers, ProcessSignals};
 use crate::thread::{NewThread, Thread};
 use crate::{Pid, Result, ptrace, rlimit, user, usermem};
@@ -94,12 +94,10 @@ pub fn clone(ctx: &mut Ctx, request: &CloneRequest) -> Result<Pid> {
     if ctx.signal_pending() && !request.has(CLONE_THREAD) {
         return Err(Errno::ERESTARTNOINTR);
     }
-    let counts = ctx.process.user_counts();
-    let charge = ThreadCharge::take(ctx, counts)?;
+    let charge = charge(ctx)?;
     let files = ctx.files_arc().clone();
     let pidfd = reserve_pidfd(ctx, &files, request)?;
-    let child = Child::prepare(ctx, request)?;
-    charge.keep();
+    let child = Child::prepare(ctx, request, charge)?;
     if let Some(reserved) = pidfd {
         reserved.fill(crate::pidfd::create(child.thread.process().clone(), false));
     }
@@ -139,34 +137,19 @@ fn reserve_pidfd<'a>(
     Ok(Some(reserved))
 }
 
-/// A thread counted against its user's RLIMIT_NPROC; given back unless it came to be.
-struct ThreadCharge(Option<Arc<UserCounts>>);
-
-impl ThreadCharge {
-    fn take(ctx: &Ctx, counts: Arc<UserCounts>) -> Result<ThreadCharge> {
-        let now = counts.add_thread();
-        let over = now > rlimit::soft(ctx.process, RLIMIT_NPROC) && counts.uid != 0;
-        let charge = ThreadCharge(Some(counts));
-        if rlimit::too_many_threads() {
-            return Err(Errno::EAGAIN);
-        }
-        if over && !ctx.capable(CAP_SYS_RESOURCE) && !ctx.capable(CAP_SYS_ADMIN) {
-            return Err(Errno::EAGAIN);
-        }
-        Ok(charge)
+/// A thread more for its user and for the system; given back when dropped. EAGAIN beyond RLIMIT_NPROC and beyond
+/// threads-max.
+fn charge(ctx: &Ctx) -> Result<Charges> {
+    let charge = Charges::one(ctx.process.user_counts());
+    if rlimit::too_many_threads() {
+        return Err(Errno::EAGAIN);
     }
-
-    fn keep(mut self) {
-        self.0 = None;
+    let user = charge.user();
+    let over = user.threads() > rlimit::soft(ctx.process, RLIMIT_NPROC) && user.uid != 0;
+    if over && !ctx.capable(CAP_SYS_RESOURCE) && !ctx.capable(CAP_SYS_ADMIN) {
+        return Err(Errno::EAGAIN);
     }
-}
-
-impl Drop for ThreadCharge {
-    fn drop(&mut self) {
-        if let Some(counts) = &self.0 {
-            counts.remove_thread();
-        }
-    }
+    Ok(charge)
 }
 
 /// A child that is complete and known but has not run.
@@ -177,15 +160,15 @@ struct Child {
 }
 
 impl Child {
-    fn prepare(ctx: &mut Ctx, request: &CloneRequest) -> Result<Child> {
+    fn prepare(ctx: &mut Ctx, request: &CloneRequest, charge: Charges) -> Result<Child> {
         let number = Reserved::take()?;
         let mm = if request.has(CLONE_VM) { ctx.mm().clone() } else { ctx.mm().fork()? };
         let files = share_files(ctx, request)?;
         let fs = share_fs(ctx, request);
-        let process = if request.has(CLONE_THREAD) {
-            ctx.process.clone()
+        let (process, charge) = if request.has(CLONE_THREAD) {
+            (ctx.process.clone(), Some(charge))
         } else {
-            new_process(ctx, request, number.number(), &mm)
+            (new_process(ctx, request, number.number(), &mm, charge), None)
         };
         let thread = Thread::new(NewThread {
             tid: number.number(),
@@ -206,6 +189,9 @@ impl Child {
             task.wake();
             return Err(errno);
         }
+        if let Some(charge) = charge {
+            ctx.process.charge_thread(charge);
+        }
         Ok(Child { thread, task, vfork })
     }
 
@@ -222,7 +208,13 @@ fn share_fs(ctx: &Ctx, request: &CloneRequest) -> Arc<FsContext> {
     if request.has(CLONE_FS) { ctx.fs_arc().clone() } else { ctx.fs().duplicate() }
 }
 
-fn new_process(ctx: &Ctx, request: &CloneRequest, pid: Pid, mm: &Arc<AddressSpace>) -> Arc<Process> {
+fn new_process(
+    ctx: &Ctx,
+    request: &CloneRequest,
+    pid: Pid,
+    mm: &Arc<AddressSpace>,
+    charges: Charges,
+) -> Arc<Process> {
     let parent = ctx.process;
     let handlers = parent.signals.lock().handlers.clone();
     let handlers = if request.has(CLONE_SIGHAND) { handlers } else { Handlers::fork(&handlers) };
@@ -241,7 +233,7 @@ fn new_process(ctx: &Ctx, request: &CloneRequest, pid: Pid, mm: &Arc<AddressSpac
         },
         mm: Some(mm.clone()),
         limits: parent.limits.fork(),
-        counts: parent.user_counts(),
+        charges,
     });
     child.sigreturn.store(parent.sigreturn(), Relaxed);
     child.personality.store(parent.personality.load(Relaxed), Relaxed);

@@ -3,7 +3,6 @@
 //!
 //! The rules are functions from the old credentials to the new ones; [`commit`] makes them the thread's.
 
-use crate::rlimit::UserCounts;
 use crate::{Ctx, Result};
 use abi::Errno;
 use abi::cap::{
@@ -38,17 +37,7 @@ pub(crate) fn commit(ctx: &mut Ctx, cred: Arc<Cred>) {
         ctx.process.death_signal.store(0, Relaxed);
     }
     if old.uid != cred.uid {
-        move_counts(ctx, cred.uid);
-    }
-}
-
-/// The threads of the process count against another user from now on.
-fn move_counts(ctx: &Ctx, uid: u32) {
-    let new = UserCounts::of(uid);
-    let old = core::mem::replace(&mut *ctx.process.counts.lock(), new.clone());
-    for _ in 0..ctx.process.thread_count() {
-        new.add_thread();
-        old.remove_thread();
+        ctx.process.move_charges(cred.uid);
     }
 }
 

@@ -66,9 +66,11 @@ pub(crate) fn end(thread: Arc<Thread>, mut local: Local, status: i32) {
     thread.publish_files(None);
     thread.publish_fs(None);
     drop(local);
-    process.user_counts().remove_thread();
-    let gone = pid::write().remove_thread(thread.tid());
+    let gone = pid::write().remove_thread(&thread);
     drop(gone);
+    if !thread.is_leader() {
+        process.uncharge_thread();
+    }
     thread.forget_task();
     if last {
         end_process(&process);
@@ -207,6 +209,7 @@ pub(crate) fn release(process: &Arc<Process>) {
     process.set_state(ProcessState::Reaped);
     let gone = pid::write().remove_process(process);
     drop(gone);
+    process.uncharge_thread();
 }
 
 impl ProcessSignals {

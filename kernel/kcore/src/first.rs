@@ -8,7 +8,7 @@ use crate::ctx::{Ctx, Local};
 use crate::exec::{self, Request, Strings};
 use crate::pid::{self, Reserved};
 use crate::process::{NewProcess, Process};
-use crate::rlimit::{self, Limits, UserCounts};
+use crate::rlimit::{self, Charges, Limits, UserCounts};
 use crate::signal::{Handlers, ProcessSignals};
 use crate::thread::{NewThread, Thread, comm_from};
 use crate::{Result, SigSet, user};
@@ -55,7 +55,7 @@ pub fn start(first: First) -> Result<()> {
         exit_signal: 0,
         mm: Some(mm.clone()),
         limits: sized_limits(first.memory_bytes),
-        counts: UserCounts::of(0),
+        charges: Charges::one(UserCounts::of(0)),
     });
     let thread = Thread::new(NewThread {
         tid: number.number(),
@@ -91,7 +91,6 @@ pub fn start(first: First) -> Result<()> {
     }
     .create()?;
     thread.set_task(&task);
-    process.user_counts().add_thread();
     process.signals.lock().threads.push(thread.clone());
     process.thread_count.store(1, SeqCst);
     {

@@ -6,7 +6,7 @@
 use crate::clone::first_membership;
 use crate::pid::{self, Reserved};
 use crate::process::{NewProcess, Process, ProcessState};
-use crate::rlimit::{Limits, UserCounts};
+use crate::rlimit::{Charges, Limits, UserCounts};
 use crate::signal::{Handlers, ProcessSignals};
 use crate::thread::{NewThread, Thread, comm_from};
 use crate::{Pid, Result, SigSet};
@@ -61,9 +61,10 @@ fn forget(task: &Task) {
     process.set_state(ProcessState::Reaped);
     let gone = {
         let mut table = pid::write();
-        (table.remove_thread(thread.tid()), table.remove_process(process))
+        (table.remove_thread(&thread), table.remove_process(process))
     };
     drop(gone);
+    process.uncharge_thread();
     thread.forget_task();
 }
 
@@ -85,7 +86,7 @@ fn register(task: &Arc<Task>, number: Pid, parent: Pid) -> Result<()> {
         exit_signal: 0,
         mm: None,
         limits: Limits::initial(0),
-        counts: UserCounts::of(0),
+        charges: Charges::one(UserCounts::of(0)),
     });
     let thread = Thread::new(NewThread {
         tid: number,

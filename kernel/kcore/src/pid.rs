@@ -73,7 +73,6 @@ pub(crate) struct Table {
 static TABLE: RwSpinLock<Table, ProcessTable> = RwSpinLock::new(Table { chunks: Vec::new(), last: 0 });
 /// Numbers are below this: /proc/sys/kernel/pid_max.
 static PID_MAX: AtomicU32 = AtomicU32::new(32_768);
-static THREADS: AtomicUsize = AtomicUsize::new(0);
 static PROCESSES: AtomicUsize = AtomicUsize::new(0);
 static FORKS: AtomicUsize = AtomicUsize::new(0);
 
@@ -89,11 +88,6 @@ pub fn set_pid_max(max: Pid) -> Result<()> {
     }
     PID_MAX.store(max, Relaxed);
     Ok(())
-}
-
-/// Threads alive in the system.
-pub fn thread_total() -> usize {
-    THREADS.load(Relaxed)
 }
 
 /// Processes that have a number, zombies included.
@@ -246,14 +240,13 @@ impl Table {
         if let Some(entry) = self.entry_mut(thread.tid()) {
             entry.thread = Some(thread.clone());
         }
-        THREADS.fetch_add(1, Relaxed);
         FORKS.fetch_add(1, Relaxed);
     }
 
-    /// The caller drops what this returns after unlocking.
-    pub fn remove_thread(&mut self, tid: Pid) -> Option<Arc<Thread>> {
-        THREADS.fetch_sub(1, Relaxed);
-        self.entry_mut(tid)?.thread.take()
+    /// The caller drops what this returns after unlocking. A leader's number may be another's already: that of the
+    /// thread which runs exec.
+    pub fn remove_thread(&mut self, thread: &Arc<Thread>) -> Option<Arc<Thread>> {
+        self.entry_mut(thread.tid())?.thread.take_if(|known| Arc::ptr_eq(known, thread))
     }
 
     /// exec by a thread that is not the leader: it gets the number of the process.

@@ -3,7 +3,7 @@
 use crate::exit::Remains;
 use crate::jobs::{Group, Session};
 use crate::ptrace::Tracing;
-use crate::rlimit::{Limits, UserCounts};
+use crate::rlimit::{Charges, Limits};
 use crate::signal::ProcessSignals;
 use crate::thread::Thread;
 use crate::timers::ProcessTimers;
@@ -83,7 +83,7 @@ pub struct Process {
 
     mm: SpinLock<Option<Arc<AddressSpace>>, ProcessLevel>,
     pub(crate) limits: Limits,
-    pub(crate) counts: SpinLock<Arc<UserCounts>, Leaf>,
+    pub(crate) charges: SpinLock<Charges, Leaf>,
     pub(crate) totals: SpinLock<Totals, Leaf>,
     /// What its leader left behind, to be seen of a zombie.
     pub(crate) remains: SpinLock<Option<Remains>, Leaf>,
@@ -114,7 +114,7 @@ pub(crate) struct NewProcess {
     pub exit_signal: u32,
     pub mm: Option<Arc<AddressSpace>>,
     pub limits: Limits,
-    pub counts: Arc<UserCounts>,
+    pub charges: Charges,
 }
 
 impl Process {
@@ -139,7 +139,7 @@ impl Process {
             tracing: SpinLock::new(Tracing::default()),
             mm: SpinLock::new(new.mm),
             limits: new.limits,
-            counts: SpinLock::new(new.counts),
+            charges: SpinLock::new(new.charges),
             totals: SpinLock::new(Totals::default()),
             remains: SpinLock::new(None),
             timers: ProcessTimers::new(this.clone()),

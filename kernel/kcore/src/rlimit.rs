@@ -97,7 +97,7 @@ pub fn set(ctx: &Ctx, process: &Process, resource: usize, new: Rlimit) -> Result
     Ok(old)
 }
 
-/// Threads of all users, and how many there may be: an eighth of memory for their kernel stacks, as Linux's fork_init
+/// Threads of all users, zombies included, and how many there may be: an eighth of memory for their kernel stacks, as Linux's fork_init
 /// has it. Not even root gets beyond: what a thread needs besides its stack has to fit into the rest.
 static THREADS: AtomicU64 = AtomicU64::new(0);
 static THREADS_MAX: AtomicU64 = AtomicU64::new(u64::MAX);
@@ -127,6 +127,11 @@ pub fn set_threads_max(max: u64) -> Result<()> {
     Ok(())
 }
 
+/// Threads of the system, kernel threads and zombies included (/proc/loadavg, sysinfo(2)).
+pub fn thread_total() -> u64 {
+    THREADS.load(Relaxed)
+}
+
 /// Whether there are as many threads as there may be.
 pub(crate) fn too_many_threads() -> bool {
     THREADS.load(Relaxed) > threads_max()
@@ -135,7 +140,7 @@ pub(crate) fn too_many_threads() -> bool {
 /// What all processes of a user (by real uid) use together.
 pub struct UserCounts {
     pub uid: u32,
-    /// Threads, against RLIMIT_NPROC.
+    /// Threads, against RLIMIT_NPROC: those that live, and each process that was not waited for.
     threads: AtomicU64,
     signals: AtomicU64,
     /// inotify(7): instances and watches.
@@ -168,14 +173,14 @@ impl UserCounts {
         self.signals.load(Relaxed)
     }
 
-    pub(crate) fn add_thread(&self) -> u64 {
-        THREADS.fetch_add(1, Relaxed);
-        self.threads.fetch_add(1, Relaxed) + 1
+    fn add_threads(&self, count: u64) {
+        THREADS.fetch_add(count, Relaxed);
+        self.threads.fetch_add(count, Relaxed);
     }
 
-    pub(crate) fn remove_thread(&self) {
-        self.threads.fetch_sub(1, Relaxed);
-        THREADS.fetch_sub(1, Relaxed);
+    fn remove_threads(&self, count: u64) {
+        self.threads.fetch_sub(count, Relaxed);
+        THREADS.fetch_sub(count, Relaxed);
     }
 
     pub(crate) fn charge_signal(&self, limit: u64) -> bool {
@@ -206,9 +211,77 @@ impl Drop for UserCounts {
     }
 }
 
+/// The threads that a process is charged for, and whom. The charge of the leader is given back when the process is
+/// released, not when the leader ends: a zombie uses a number, and counts (Linux's `release_task`).
+pub(crate) struct Charges {
+    user: Arc<UserCounts>,
+    threads: u64,
+}
+
+impl Charges {
+    /// A charge for one thread, given back when dropped.
+    pub fn one(user: Arc<UserCounts>) -> Charges {
+        user.add_threads(1);
+        Charges { user, threads: 1 }
+    }
+
+    pub fn user(&self) -> &UserCounts {
+        &self.user
+    }
+
+    /// Takes over what `other` holds. The user may have changed since that was taken.
+    fn absorb(&mut self, mut other: Charges) {
+        let count = core::mem::take(&mut other.threads);
+        self.user.add_threads(count);
+        other.user.remove_threads(count);
+        self.threads += count;
+    }
+
+    fn give_back(&mut self, count: u64) {
+        let count = count.min(self.threads);
+        self.threads -= count;
+        self.user.remove_threads(count);
+    }
+}
+
+impl Drop for Charges {
+    fn drop(&mut self) {
+        self.give_back(u64::MAX);
+    }
+}
+
 impl Process {
     /// What the process's user uses.
     pub fn user_counts(&self) -> Arc<UserCounts> {
-        self.counts.lock().clone()
+        self.charges.lock().user.clone()
+    }
+
+    /// A new thread of this process is there: its charge becomes the process's.
+    pub(crate) fn charge_thread(&self, charge: Charges) {
+        let charge = {
+            let mut charges = self.charges.lock();
+            let user = charge.user.clone();
+            charges.absorb(charge);
+            user
+        };
+        // The last reference to a user may go with this, and takes a lock of its own.
+        drop(charge);
+    }
+
+    /// A thread has gone, or the process was released.
+    pub(crate) fn uncharge_thread(&self) {
+        self.charges.lock().give_back(1);
+    }
+
+    /// The threads of the process count against another user from now on.
+    pub(crate) fn move_charges(&self, uid: u32) {
+        let user = UserCounts::of(uid);
+        let old = {
+            let mut charges = self.charges.lock();
+            user.add_threads(charges.threads);
+            charges.user.remove_threads(charges.threads);
+            core::mem::replace(&mut charges.user, user)
+        };
+        drop(old);
     }
 }

@@ -3,7 +3,7 @@
 use crate::{Ctx, Errno, Result};
 use abi::cap::{CAP_SYS_ADMIN, CAP_SYS_BOOT, CAP_SYSLOG};
 use abi::process::*;
-use kcore::{pid, usermem, uts};
+use kcore::{rlimit, usermem, uts};
 use vfs::IoBuf;
 
 pub fn uname(_ctx: &mut Ctx, buffer: usize) -> Result<usize> {
@@ -47,7 +47,7 @@ pub fn sysinfo(_ctx: &mut Ctx, info: usize) -> Result<usize> {
         sharedram: vm::stats::snapshot().shmem * arch::PAGE_SIZE as u64,
         totalswap: swap * arch::PAGE_SIZE as u64,
         freeswap: (swap - swap_used) * arch::PAGE_SIZE as u64,
-        procs: pid::thread_total().min(usize::from(u16::MAX)) as u16,
+        procs: rlimit::thread_total().min(u64::from(u16::MAX)) as u16,
         mem_unit: 1,
         ..Sysinfo::default()
     };

@@ -20,6 +20,7 @@ pub const CHECKS: &[Check] = &[
     ("vfork", vfork),
     ("credentials", credentials),
     ("limits", limits),
+    ("process_limit", process_limit),
     ("names", names),
     ("rusage", rusage),
     ("set_tid", set_tid),
@@ -260,6 +261,51 @@ fn limits() -> Outcome {
         equal!(syscall!(__NR_prlimit64, 0, 99, 0, limit.as_mut_ptr()), Err(Errno::EINVAL));
     }
     Ok(())
+}
+
+/// RLIMIT_NPROC counts a zombie until it is waited for, and a process whose thread ran exec once.
+fn process_limit() -> Outcome {
+    const RLIMIT_NPROC: usize = 6;
+    let fork = || match process::fork() {
+        Ok(None) => process::exit(0),
+        Ok(Some(pid)) => Ok(pid),
+        Err(errno) => Err(errno),
+    };
+    // SAFETY: 1. no memory is named.
+    if unsafe { syscall!(__NR_setresuid, 47_110, 47_110, 47_110) }.is_err() {
+        return Err(crate::skip("not root"));
+    }
+    for _ in 0..4 {
+        let Some(child) = process::fork()? else { exec_from_a_thread() };
+        equal!(process::wait_exit(child)?.exit_code(), Some(0));
+    }
+    // SAFETY: 1. the kernel reads one rlimit64.
+    unsafe { syscall!(__NR_prlimit64, 0, RLIMIT_NPROC, [2u64, 2].as_ptr(), 0) }?;
+    for _ in 0..4 {
+        let child = fork()?;
+        equal!(fork().err(), Some(Errno::EAGAIN));
+        // It ends, and stays a zombie.
+        // SAFETY: 1. the kernel writes one siginfo, 128 bytes.
+        unsafe { syscall!(__NR_waitid, 1, child, [0u64; 16].as_mut_ptr(), 0x0100_0004, 0) }?;
+        equal!(fork().err(), Some(Errno::EAGAIN));
+        process::wait_exit(child)?;
+    }
+    Ok(())
+}
+
+/// Runs this program anew from a thread that does not lead the process.
+fn exec_from_a_thread() -> ! {
+    let _thread = thread::spawn(|| {
+        let argv = process::Strings::new([c"checks", c"--list"]);
+        if let Ok(null) = rt::fs::open(c"/dev/null", O_WRONLY, 0) {
+            let _ = io::dup2(null, 1);
+        }
+        process::execve(c"/proc/self/exe", &argv, &process::Strings::new([]));
+        process::exit(1)
+    });
+    loop {
+        time::sleep_ns(1_000_000_000);
+    }
 }
 
 fn names() -> Outcome {

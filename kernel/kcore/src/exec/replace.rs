@@ -73,6 +73,8 @@ fn end_other_threads(ctx: &mut Ctx) -> Result<()> {
     drop(signals);
     if !me.is_leader() {
         pid::write().take_leader_number(me);
+        // It stands for the leader now, whose charge the process still holds.
+        process.uncharge_thread();
     }
     Ok(())
 }

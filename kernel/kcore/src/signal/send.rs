@@ -133,7 +133,7 @@ fn charge_for(process: &Arc<Process>, info: &SigInfo) -> Result<Option<Charge>> 
     if signal < SIGRTMIN && info.code >= 0 {
         return Ok(None);
     }
-    let counts = process.counts.lock().clone();
+    let counts = process.user_counts();
     match Charge::take(&counts, rlimit::soft(process, RLIMIT_SIGPENDING)) {
         Ok(charge) => Ok(Some(charge)),
         // Only a real-time signal that carries data may be refused; others become pending without it.
