@@ -3,8 +3,8 @@
 //! **Problem.** Whether a lock excludes and a sleeper wakes depends on a few atomic instructions and their orderings, and
 //! no test of a running kernel tries all their interleavings. A model checker does, if the code can run under it.
 //!
-//! **Interface.** [`SpinWord`], [`RwWord`], [`SeqWord`], [`MutexWord`] and [`SemWord`] are the states of the kernel's
-//! locks, without data and without guards (`machine/sync`, `machine/task` add those). [`SleepWord`] and [`sleep()`] are
+//! **Interface.** [`SpinWord`], [`RwWord`], [`SeqWord`], [`OnceWord`], [`MutexWord`] and [`SemWord`] are the states of the
+//! kernel's locks, without data and without guards (`machine/sync`, `machine/task` add those). [`SleepWord`] and [`sleep()`] are
 //! the sleeping protocol.
 //!
 //! **Idea.** Generic over the atomic integer: [`Word`] is implemented by the processor's, and in the tests by loom's,
@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod mutex;
+mod once;
 mod rw;
 mod sem;
 mod seq;
@@ -21,6 +22,7 @@ mod sleep;
 mod spin;
 
 pub use mutex::MutexWord;
+pub use once::OnceWord;
 pub use rw::RwWord;
 pub use sem::SemWord;
 pub use seq::SeqWord;

@@ -1,6 +1,6 @@
 //! The words under loom: every interleaving of two or three threads that the memory model allows.
 
-use lockword::{MutexWord, RwWord, SemWord, SeqWord, SleepWord, Sleeper, SpinWord, Word, sleep};
+use lockword::{MutexWord, OnceWord, RwWord, SemWord, SeqWord, SleepWord, Sleeper, SpinWord, Word, sleep};
 use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use loom::sync::{Arc, Mutex};
 use loom::thread;
@@ -163,6 +163,28 @@ fn a_sequence_copy_is_whole() {
             }
         }
         thread.join().expect("no panic");
+    });
+}
+
+#[test]
+fn a_value_set_once_is_whole() {
+    loom::model(|| {
+        let shared = Guarded::new(OnceWord::from_word(model()));
+        let set = |shared: &Guarded<OnceWord<Model>>, value| {
+            if shared.lock.claim(thread::yield_now) {
+                shared.value.store(value, Ordering::Relaxed);
+                shared.lock.publish();
+            }
+            // Who was second sees what the first has set.
+            assert!(shared.lock.is_ready());
+            shared.get()
+        };
+        let (other, reader) = (shared.clone(), shared.clone());
+        let setter = thread::spawn(move || set(&other, 1));
+        let reads = thread::spawn(move || reader.lock.is_ready().then(|| reader.get()));
+        let (mine, theirs) = (set(&shared, 2), setter.join().expect("no panic"));
+        assert_eq!(mine, theirs);
+        assert!(reads.join().expect("no panic").is_none_or(|read| read == mine));
     });
 }
 

@@ -2,15 +2,11 @@
 
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
-use core::sync::atomic::{AtomicU8, Ordering};
-
-const EMPTY: u8 = 0;
-const BUSY: u8 = 1;
-const READY: u8 = 2;
+use lockword::OnceWord;
 
 /// Set once, then free to read from any context.
 pub struct Once<T> {
-    state: AtomicU8,
+    state: OnceWord,
     value: UnsafeCell<MaybeUninit<T>>,
 }
 
@@ -21,27 +17,30 @@ unsafe impl<T: Send> Send for Once<T> {}
 
 impl<T> Once<T> {
     pub const fn new() -> Self {
-        Once { state: AtomicU8::new(EMPTY), value: UnsafeCell::new(MaybeUninit::uninit()) }
+        Once { state: OnceWord::new(), value: UnsafeCell::new(MaybeUninit::uninit()) }
     }
 
-    /// Sets the value; gives it back when one is there already.
+    /// Sets the value; gives it back when one is there already, which [`Once::get`] then has: of two who set at once the
+    /// second waits for the first. Any context.
     pub fn set(&self, value: T) -> Result<(), T> {
-        if self.state.compare_exchange(EMPTY, BUSY, Ordering::Acquire, Ordering::Relaxed).is_err() {
+        // The wait is for a few instructions because nothing comes between them on this CPU.
+        let _off = crate::irq_off();
+        if !self.state.claim(arch::cpu::relax) {
             return Err(value);
         }
-        // SAFETY: 1. BUSY was claimed by this caller alone, 2. and no reader looks before READY.
+        // SAFETY: 1. the word was claimed by this caller alone, 2. and no reader looks before it is published.
         unsafe { (*self.value.get()).write(value) };
-        self.state.store(READY, Ordering::Release);
+        self.state.publish();
         Ok(())
     }
 
     /// The value, if it was set.
     #[inline]
     pub fn get(&self) -> Option<&T> {
-        if self.state.load(Ordering::Acquire) != READY {
+        if !self.state.is_ready() {
             return None;
         }
-        // SAFETY: 1. READY is stored after the value was written, 2. which never changes again.
+        // SAFETY: 1. the word is published after the value was written, 2. which never changes again.
         Some(unsafe { (*self.value.get()).assume_init_ref() })
     }
 
@@ -61,8 +60,8 @@ impl<T> Default for Once<T> {
 
 impl<T> Drop for Once<T> {
     fn drop(&mut self) {
-        if *self.state.get_mut() == READY {
-            // SAFETY: 1. READY says it was written, 2. and `&mut self` that nobody reads it.
+        if self.state.is_ready() {
+            // SAFETY: 1. the word says it was written, 2. and `&mut self` that nobody reads it.
             unsafe { self.value.get_mut().assume_init_drop() };
         }
     }
