@@ -1,5 +1,6 @@
 //! The fair policy: choosing it, its knobs, and the watchdog that puts the default back.
 
+use crate::balance::KNOBS;
 use crate::rq;
 use abi::Errno;
 use abi::errno::Result;
@@ -91,17 +92,21 @@ fn swap(cpu: usize, mut new: Box<dyn SchedPolicy>) -> Result<()> {
     Ok(())
 }
 
-/// The names of the knobs of all policies, in use or not. Process context.
+/// The names of the knobs of all policies, in use or not, and of balancing. Process context.
 pub fn tunables() -> Vec<&'static str> {
     let models = MODELS.lock();
     let mut names: Vec<_> = models.iter().flat_map(|model| model.tunables()).copied().collect();
     names.extend(rq::of(0).lock().queue.rt_policy().tunables());
+    names.extend(KNOBS.map(|(name, _)| name));
     names
 }
 
 /// The value of a knob (`latency_ns` ...), also of a policy that is not in use; `None` when there is none of
 /// that name. Process context.
 pub fn tunable(name: &str) -> Option<u64> {
+    if let Some((_, knob)) = KNOBS.iter().find(|(known, _)| *known == name) {
+        return Some(knob.load(Ordering::Relaxed).into());
+    }
     let of_fair = MODELS.lock().iter().find_map(|model| model.tunable(name));
     of_fair.or_else(|| rq::of(0).lock().queue.rt_policy().tunable(name))
 }
@@ -119,6 +124,10 @@ pub(crate) fn tunable_in_use(name: &str) -> Option<u64> {
 /// # Errors
 /// ENOENT when there is none of that name, EINVAL when the value is out of its range.
 pub fn set_tunable(name: &str, value: u64) -> Result<()> {
+    if let Some((_, knob)) = KNOBS.iter().find(|(known, _)| *known == name) {
+        knob.store(value.try_into().map_err(|_| Errno::EINVAL)?, Ordering::Relaxed);
+        return Ok(());
+    }
     let mut models = MODELS.lock();
     let mut known = turn(models.iter_mut().map(|model| model.set_tunable(name, value)))?;
     for (_, queue) in rq::QUEUES.get_expect().iter() {

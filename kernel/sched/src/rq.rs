@@ -1,5 +1,6 @@
 //! The run queue of a CPU and its lock.
 
+use crate::balance::Balanced;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use arch::{CpuMask, Ipi, cpu, timer};
@@ -76,6 +77,8 @@ pub(crate) struct Counts {
     pub went_idle: u64,
     pub wakes: u64,
     pub wakes_local: u64,
+    pub pulls: Balanced,
+    pub pushes: Balanced,
     pub run_ns: u64,
     pub wait_ns: u64,
     pub timeslices: u64,

@@ -7,6 +7,7 @@ use arch::timer;
 use core::fmt::{Result, Write};
 use core::sync::atomic::{AtomicU64, Ordering};
 use sched_api::{SchedKind, Stat};
+use sched_balance::Cpus;
 use task::Task;
 
 /// /sys/kernel/sched/policy: `[cfs] eevdf`, by name.
@@ -132,7 +133,7 @@ pub fn task_schedstat(out: &mut dyn Write, task: &Task) -> Result {
     writeln!(out, "{} {wait_ns} {timeslices}", crate::run_ns(task))
 }
 
-/// /proc/schedstat, version 15 without domains (one flat machine).
+/// /proc/schedstat, version 15. Several CPUs are one domain: every CPU is as near as any other.
 pub fn schedstat(out: &mut dyn Write) -> Result {
     writeln!(out, "version 15")?;
     writeln!(out, "timestamp {}", timer::now_ns() / 4_000_000)?;
@@ -150,6 +151,57 @@ pub fn schedstat(out: &mut dyn Write) -> Result {
             counts.wait_ns,
             counts.timeslices
         )?;
+        if arch::cpu::count() > 1 {
+            domain(out, &counts)?;
+        }
+    }
+    Ok(())
+}
+
+/// The domain line of a CPU. CPUs balance when they have just run out of work, and busy ones push: the columns of the
+/// other occasions (idle for long, busy; exec, fork) are zero.
+fn domain(out: &mut dyn Write, counts: &rq::Counts) -> Result {
+    const NEVER: &str = " 0 0 0 0 0 0 0 0";
+    let cpus = arch::cpu::count();
+    let (pulls, pushes) = (counts.pulls, counts.pushes);
+    write!(out, "domain0 {:0width$x}{NEVER}{NEVER}", rq::online().0, width = cpus.div_ceil(4))?;
+    write!(out, " {} {} {} 0 {} 0 0 0", pulls.tries, pulls.balanced, pulls.failed, pulls.moved)?;
+    write!(out, " {} {} {} 0 0 0 0 0 0", pushes.tries, pushes.failed, pushes.moved)?;
+    writeln!(out, " {} 0 0", counts.wakes - counts.wakes_local)
+}
+
+/// /sys/kernel/debug/sched/debug: the clock, the knobs in use, and each CPU's queue.
+pub fn debug(out: &mut dyn Write) -> Result {
+    let ms = |ns: u64| (ns / 1_000_000, ns % 1_000_000);
+    let now = ms(timer::now_ns());
+    writeln!(out, "Sched Debug Version: v0.11")?;
+    for name in ["ktime", "sched_clk", "cpu_clk"] {
+        writeln!(out, "{name:<40}: {}.{:06}", now.0, now.1)?;
+    }
+    writeln!(out, "\nsysctl_sched")?;
+    for name in policy::tunables() {
+        if let Some(value) = policy::tunable(name) {
+            writeln!(out, "  .{:<40}: {value}", format!("sysctl_sched_{name}"))?;
+        }
+    }
+    for (cpu, queue) in rq::each() {
+        let (counts, running) = {
+            let rq = queue.lock();
+            (rq.counts, rq.queue.nr_running())
+        };
+        writeln!(out, "\ncpu#{cpu}")?;
+        for (field, value) in [
+            ("nr_running", u64::from(running)),
+            ("load", rq::View.load(cpu)),
+            ("nr_switches", counts.switches),
+            ("yld_count", counts.yields),
+            ("sched_count", counts.schedules),
+            ("sched_goidle", counts.went_idle),
+            ("ttwu_count", counts.wakes),
+            ("ttwu_local", counts.wakes_local),
+        ] {
+            writeln!(out, "  .{field:<30}: {value}")?;
+        }
     }
     Ok(())
 }
