@@ -1,4 +1,4 @@
-//! devtmpfs: /dev, filled by the kernel; and the memory devices null, zero, full, random, urandom.
+//! devtmpfs: /dev, filled by the kernel; and the memory devices null, zero, full, random, urandom, kmsg.
 //!
 //! One instance for the whole machine: every mount shows the same nodes. Drivers announce theirs with
 //! [`vfs::device::add_node`]; programs may add and remove names as in any tmpfs.
@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+mod kmsg;
 mod memory;
 
 use abi::stat::TMPFS_MAGIC;

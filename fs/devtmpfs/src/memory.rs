@@ -15,13 +15,19 @@ const ZERO: u32 = 5;
 const FULL: u32 = 7;
 const RANDOM: u32 = 8;
 const URANDOM: u32 = 9;
+const KMSG: u32 = 11;
 
 pub(crate) fn init() -> Result<()> {
-    for (minor, name) in
-        [(NULL, "null"), (ZERO, "zero"), (FULL, "full"), (RANDOM, "random"), (URANDOM, "urandom")]
-    {
+    for (minor, name, mode) in [
+        (NULL, "null", 0o666),
+        (ZERO, "zero", 0o666),
+        (FULL, "full", 0o666),
+        (RANDOM, "random", 0o666),
+        (URANDOM, "urandom", 0o666),
+        (KMSG, "kmsg", 0o644),
+    ] {
         register(Kind::Char, DevId::new(MAJOR, minor), 1, "mem", open)?;
-        add_node(name, Kind::Char, DevId::new(MAJOR, minor), 0o666);
+        add_node(name, Kind::Char, DevId::new(MAJOR, minor), mode);
     }
     Ok(())
 }
@@ -32,6 +38,7 @@ fn open(dev: DevId, _flags: u32, _caller: &Caller) -> Result<OpsRef> {
         ZERO => Ok(OpsRef::Static(&Zero)),
         FULL => Ok(OpsRef::Static(&Full)),
         RANDOM | URANDOM => Ok(OpsRef::Static(&Random)),
+        KMSG => Ok(OpsRef::shared(crate::kmsg::OpenLog::new())),
         _ => Err(Errno::ENXIO),
     }
 }

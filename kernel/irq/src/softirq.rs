@@ -70,6 +70,15 @@ pub fn raise(vector: Vector) {
     }
 }
 
+/// As [`raise`], for callers that may hold any lock: waking the thread takes some. The vector runs at the end of an
+/// interrupt that this CPU sends itself.
+pub fn raise_by_interrupt(vector: Vector) {
+    let _off = sync::irq_off();
+    let Some(cpus) = CPUS.get() else { return };
+    cpus.this().pending.fetch_or(1 << vector as u32, Ordering::Relaxed);
+    arch::smp::send_ipi(arch::CpuMask::one(arch::cpu::id()), arch::Ipi::Reschedule);
+}
+
 /// Runs what is pending; interrupts off on entry and on return.
 pub(crate) fn run_pending() {
     let Some(cpus) = CPUS.get() else { return };

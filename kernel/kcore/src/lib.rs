@@ -57,6 +57,7 @@ pub mod show;
 pub mod signal;
 pub mod signalfd;
 mod subject;
+pub mod syslog;
 pub mod sysrq;
 mod thread;
 pub mod timerfd;

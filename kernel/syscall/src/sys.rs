@@ -86,6 +86,10 @@ pub fn reboot(ctx: &mut Ctx, magic: u32, magic2: u32, command: u32, _argument: u
 
 /// syslog(2): the kernel's log for old programs.
 pub fn syslog(ctx: &mut Ctx, action: i32, buffer: usize, len: i32) -> Result<usize> {
+    const CLOSE: i32 = 0;
+    const OPEN: i32 = 1;
+    const READ: i32 = 2;
+    const SIZE_UNREAD: i32 = 9;
     const READ_ALL: i32 = 3;
     const READ_CLEAR: i32 = 4;
     const CLEAR: i32 = 5;
@@ -97,11 +101,14 @@ pub fn syslog(ctx: &mut Ctx, action: i32, buffer: usize, len: i32) -> Result<usi
         return Err(Errno::EPERM);
     }
     match action {
-        0 | 1 => Ok(0),
-        READ_ALL | READ_CLEAR => {
+        CLOSE | OPEN => Ok(0),
+        READ | READ_ALL | READ_CLEAR => {
             let room = usize::try_from(len).map_err(|_| Errno::EINVAL)?;
             if buffer == 0 {
                 return Err(Errno::EINVAL);
+            }
+            if action == READ {
+                return kcore::syslog::read_waiting(&mut vfs::IoBuf::user(buffer, room));
             }
             let copied = copy_log(buffer, room)?;
             if action == READ_CLEAR {
@@ -125,6 +132,7 @@ pub fn syslog(ctx: &mut Ctx, action: i32, buffer: usize, len: i32) -> Result<usi
             klog::set_console_level(len as u8);
             Ok(0)
         }
+        SIZE_UNREAD => Ok(kcore::syslog::unread()),
         SIZE_BUFFER => Ok(klog::RING_BYTES),
         _ => Err(Errno::EINVAL),
     }
@@ -138,9 +146,7 @@ fn copy_log(buffer: usize, room: usize) -> Result<usize> {
     let mut text = [0; klog::LINE_MAX];
     while let Some(record) = klog::read_after(next, &mut text) {
         next = record.sequence + 1;
-        let stamp = (record.time_ns / 1_000_000_000, record.time_ns / 1000 % 1_000_000);
-        let shown = alloc::string::String::from_utf8_lossy(&text[..record.len]);
-        let line = alloc::format!("<{}>[{:5}.{:06}] {shown}\n", record.level, stamp.0, stamp.1);
+        let line = kcore::syslog::line(&record, &text);
         total += line.len();
         lines.push_back(line);
         while total > room {

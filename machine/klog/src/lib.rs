@@ -70,8 +70,8 @@ pub fn console_level() -> u8 {
     CONSOLE_LEVEL.load(Ordering::Relaxed)
 }
 
-/// Installs what wakes readers that wait for the next record. Called in the writer's context: it must
-/// not sleep. Skipped while the writer holds other spin locks or runs in an interrupt handler's deep end.
+/// Installs what wakes readers that wait for the next record. Called in the writer's context, which may be an
+/// interrupt handler and hold any lock: it must neither sleep nor take one.
 pub fn set_wake(wake: fn()) {
     let _ = WAKE.set(wake);
 }
@@ -105,17 +105,26 @@ pub fn log(level: Level, args: fmt::Arguments) {
     while line.len > 0 && line.bytes[line.len - 1] == b'\n' {
         line.len -= 1;
     }
-    let text = &line.bytes[..line.len];
+    store(level as u8, &line.bytes[..line.len]);
+}
+
+/// A line that a program wrote to /dev/kmsg: `prefix` is a level plus eight times a facility (syslog(3)). What is
+/// longer than [`LINE_MAX`] is cut.
+pub fn log_user(prefix: u8, text: &[u8]) {
+    store(prefix, &text[..text.len().min(LINE_MAX)]);
+}
+
+fn store(prefix: u8, text: &[u8]) {
     let time_ns = arch::timer::now_ns();
     if PANICKING.load(Ordering::Relaxed) {
         if let Some(mut ring) = RING.try_lock() {
-            ring.push(level as u8, time_ns, text);
+            ring.push(prefix, time_ns, text);
         }
         show(time_ns, text);
         return;
     }
-    RING.lock().push(level as u8, time_ns, text);
-    if (level as u8) < console_level() {
+    RING.lock().push(prefix, time_ns, text);
+    if prefix & 7 < console_level() {
         let _line = CONSOLE.lock();
         show(time_ns, text);
     }

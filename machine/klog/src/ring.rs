@@ -11,7 +11,8 @@ const HEADER: usize = 12;
 #[derive(Clone, Copy, Debug)]
 pub struct Record {
     pub sequence: u64,
-    pub level: u8,
+    /// The level, plus eight times the facility: 0 for the kernel's own.
+    pub prefix: u8,
     /// Monotonic, since boot.
     pub time_ns: u64,
     /// Bytes of text in the buffer.
@@ -42,7 +43,7 @@ impl Ring {
         self.next
     }
 
-    pub fn push(&mut self, level: u8, time_ns: u64, text: &[u8]) {
+    pub fn push(&mut self, prefix: u8, time_ns: u64, text: &[u8]) {
         let need = (HEADER + text.len()) as u64;
         while self.head - self.tail + need > RING_BYTES as u64 {
             let (_, _, len) = self.header(self.tail);
@@ -52,7 +53,7 @@ impl Ring {
         let mut header = [0; HEADER];
         header[..8].copy_from_slice(&time_ns.to_le_bytes());
         header[8..10].copy_from_slice(&(text.len() as u16).to_le_bytes());
-        header[10] = level;
+        header[10] = prefix;
         self.put(self.head, &header);
         self.put(self.head + HEADER as u64, text);
         self.head += need;
@@ -73,14 +74,14 @@ impl Ring {
             position += (HEADER + self.header(position).2) as u64;
             at += 1;
         }
-        let (time_ns, level, full) = self.header(position);
+        let (time_ns, prefix, full) = self.header(position);
         let len = full.min(buffer.len());
         self.get(position + HEADER as u64, &mut buffer[..len]);
         self.cursor = (wanted + 1, position + (HEADER + full) as u64);
-        Some(Record { sequence: wanted, level, time_ns, len })
+        Some(Record { sequence: wanted, prefix, time_ns, len })
     }
 
-    /// Time, level and text length of the record at `position`.
+    /// Time, prefix and text length of the record at `position`.
     fn header(&self, position: u64) -> (u64, u8, usize) {
         let mut header = [0; HEADER];
         self.get(position, &mut header);
