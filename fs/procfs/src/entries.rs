@@ -4,6 +4,7 @@ use crate::fds::FdDir;
 use crate::links::{self, Place, PlaceLink};
 use crate::memory::{self, Areas, MemoryFile, View};
 use crate::mounting::{HIDE_FILES, Options};
+use crate::namespaces::Namespaces;
 use crate::root::{NumberName, number_of};
 use crate::texts::{ProcessText, Show, Spec, Store, permitted};
 use abi::Errno;
@@ -12,17 +13,25 @@ use abi::errno::Result;
 use alloc::sync::Arc;
 use core::fmt::Write;
 use kcore::{Subject, SubjectId, pid, show};
-use kernfs::{Asker, Dir, Each, Kind, Meta, Node, TextBuf, written};
+use kernfs::{Asker, Dir, Each, Kind, Meta, NET, Node, TextBuf, roots, written};
 use vfs::{Caller, mount};
 
 /// What an entry is.
 enum What {
     Tasks,
     Fds { info: bool },
+    Namespaces,
+    Net,
     Link(Place),
     Areas { sizes: bool },
     Memory(View),
     Text(Spec),
+}
+
+impl What {
+    fn is_directory(&self) -> bool {
+        matches!(self, What::Tasks | What::Fds { .. } | What::Namespaces | What::Net)
+    }
 }
 
 struct Entry {
@@ -38,24 +47,44 @@ const fn entry(name: &'static str, what: What) -> Entry {
 
 /// A text for everybody.
 const fn open(name: &'static str, show: Show) -> Entry {
-    entry(name, What::Text(Spec { mode: 0o444, private: false, show, store: None }))
+    entry(name, What::Text(Spec { mode: 0o444, private: false, show, store: None, changes: None }))
 }
 
 /// A text for those who may look into the process.
 const fn private(name: &'static str, show: Show) -> Entry {
-    entry(name, What::Text(Spec { mode: 0o400, private: true, show, store: None }))
+    entry(name, What::Text(Spec { mode: 0o400, private: true, show, store: None, changes: None }))
 }
 
 /// A setting.
 const fn setting(name: &'static str, show: Show, store: Store) -> Entry {
-    entry(name, What::Text(Spec { mode: 0o644, private: false, show, store: Some(store) }))
+    entry(name, What::Text(Spec { mode: 0o644, private: false, show, store: Some(store), changes: None }))
+}
+
+/// A text about the mounts that a process sees; poll(2) tells when they change.
+const fn mounts(name: &'static str, mode: u32, show: Show) -> Entry {
+    let changes = Some(&mount::CHANGES);
+    entry(name, What::Text(Spec { mode, private: false, show, store: None, changes }))
+}
+
+/// How ids inside a user namespace are those outside: in the only one there is, as they are. It was set for good.
+const fn id_map(name: &'static str) -> Entry {
+    Entry {
+        process_only: true,
+        ..setting(
+            name,
+            |out, _, _| written(writeln!(out, "{:>10} {:>10} {:>10}", 0, 0, u32::MAX)),
+            |_, _, _| Err(Errno::EPERM),
+        )
+    }
 }
 
 /// In Linux's order.
-static ENTRIES: [Entry; 35] = [
+static ENTRIES: [Entry; 42] = [
     Entry { name: "task", what: What::Tasks, process_only: true },
     entry("fd", What::Fds { info: false }),
     entry("fdinfo", What::Fds { info: true }),
+    entry("ns", What::Namespaces),
+    entry("net", What::Net),
     entry("environ", What::Memory(View::Environment)),
     private("auxv", |out, subject, _| memory::auxv(out, subject)),
     open("status", |out, subject, _| show::status(out, subject)),
@@ -76,17 +105,11 @@ static ENTRIES: [Entry; 35] = [
     entry("cwd", What::Link(links::cwd)),
     entry("root", What::Link(links::root)),
     entry("exe", What::Link(links::exe)),
-    open("mounts", |out, subject, _| written(mount::show_mounts(&links::root(subject)?, out))),
-    open("mountinfo", |out, subject, _| written(mount::show_mountinfo(&links::root(subject)?, out))),
-    entry(
-        "mountstats",
-        What::Text(Spec {
-            mode: 0o400,
-            private: false,
-            show: |out, subject, _| written(mount::show_mountstats(&links::root(subject)?, out)),
-            store: None,
-        }),
-    ),
+    mounts("mounts", 0o444, |out, subject, _| written(mount::show_mounts(&links::root(subject)?, out))),
+    mounts("mountinfo", 0o444, |out, subject, _| written(mount::show_mountinfo(&links::root(subject)?, out))),
+    mounts("mountstats", 0o400, |out, subject, _| {
+        written(mount::show_mountstats(&links::root(subject)?, out))
+    }),
     entry("smaps", What::Areas { sizes: true }),
     entry(
         "smaps_rollup",
@@ -95,11 +118,12 @@ static ENTRIES: [Entry; 35] = [
             private: true,
             show: |out, subject, _| memory::rollup(out, subject),
             store: None,
+            changes: None,
         }),
     ),
     entry("pagemap", What::Memory(View::Pages)),
     open("wchan", |out, subject, asker| show::wchan(out, subject, permitted(subject, asker))),
-    entry("stack", What::Text(Spec { mode: 0o400, private: false, show: stack, store: None })),
+    entry("stack", What::Text(Spec { mode: 0o400, private: false, show: stack, store: None, changes: None })),
     open("schedstat", |out, subject, _| schedstat(out, subject)),
     open("oom_score", |out, subject, _| show::oom_score(out, subject)),
     setting(
@@ -112,7 +136,16 @@ static ENTRIES: [Entry; 35] = [
         |out, subject, _| show::oom_score_adj(out, subject),
         |subject, text, asker| show::set_oom_score_adj(subject, &asker.cred, text),
     ),
+    // The one group that there is: the root of the one hierarchy.
+    open("cgroup", |out, _, _| out.bytes(b"0::/\n")),
     private("io", |out, subject, _| show::io(out, subject)),
+    id_map("uid_map"),
+    id_map("gid_map"),
+    id_map("projid_map"),
+    Entry {
+        process_only: true,
+        ..setting("setgroups", |out, _, _| out.bytes(b"allow\n"), |_, _, _| Err(Errno::EPERM))
+    },
     Entry {
         process_only: true,
         ..open("timers", |out, subject, _| written(kcore::timers::show(&subject.process, out)))
@@ -128,6 +161,7 @@ static ENTRIES: [Entry; 35] = [
             private: true,
             show: |out, subject, _| written(writeln!(out, "{}", u32::from(subject.process.is_traced()))),
             store: Some(set_trace),
+            changes: None,
         }),
     ),
 ];
@@ -186,6 +220,8 @@ impl ProcessDir {
         match what {
             What::Tasks => Node::Dir(Arc::new(TaskDir { id, options: self.options.clone() })),
             What::Fds { info } => Node::Dir(Arc::new(FdDir { id, info: *info })),
+            What::Namespaces => Node::Dir(Arc::new(Namespaces { id })),
+            What::Net => Node::Dir(roots::root(&NET)),
             What::Link(place) => Node::Link(Arc::new(PlaceLink { id, place: *place })),
             What::Areas { sizes } => Node::Records(Arc::new(Areas { id, sizes: *sizes })),
             What::Memory(view) => Node::File(Arc::new(MemoryFile { id, view: *view })),
@@ -226,14 +262,13 @@ impl Dir for ProcessDir {
     }
 
     fn directories(&self) -> u32 {
-        self.entries().filter(|(_, entry)| matches!(entry.what, What::Tasks | What::Fds { .. })).count()
-            as u32
+        self.entries().filter(|(_, entry)| entry.what.is_directory()).count() as u32
     }
 
     fn list(&self, from: u64, _asker: &Asker, each: &mut Each) -> Result<()> {
         for (number, entry) in self.entries().filter(|(number, _)| *number >= from) {
-            let kind = match entry.what {
-                What::Tasks | What::Fds { .. } => Kind::Dir,
+            let kind = match &entry.what {
+                what if what.is_directory() => Kind::Dir,
                 What::Link(_) => Kind::Link,
                 _ => Kind::File,
             };

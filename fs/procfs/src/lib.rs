@@ -19,9 +19,11 @@ extern crate alloc;
 
 mod entries;
 mod fds;
+mod kmsg;
 mod links;
 mod memory;
 mod mounting;
+mod namespaces;
 mod root;
 mod sysctl;
 mod system;

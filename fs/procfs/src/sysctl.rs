@@ -45,6 +45,7 @@ fn kernel() {
     PROC.add("sys/kernel/ostype", text(|out| name(out, 0)));
     PROC.add("sys/kernel/osrelease", text(|out| name(out, 2)));
     PROC.add("sys/kernel/version", text(|out| name(out, 3)));
+    PROC.add("sys/kernel/arch", text(|out| name(out, 4)));
     PROC.add(
         "sys/kernel/hostname",
         setting(|out| name(out, 1), |text| uts::set_host(&text.as_bytes()[..text.len().min(64)])),
@@ -125,6 +126,9 @@ fn random() {
 fn files() {
     PROC.add("sys/fs/nr_open", text(|out| writeln!(out, "{}", rlimit::NR_OPEN)));
     PROC.add("sys/fs/dentry-state", text(dentry_state));
+    // An inode without users goes at once, or stays with its dentry: none is free.
+    PROC.add("sys/fs/inode-nr", text(|out| writeln!(out, "{}\t0", vfs::inode_total())));
+    PROC.add("sys/fs/inode-state", text(|out| writeln!(out, "{}\t0\t0\t0\t0\t0\t0", vfs::inode_total())));
     // No number of open files is too many but for memory: Linux's default limit says the same.
     PROC.add("sys/fs/file-max", text(|out| writeln!(out, "{}", i64::MAX)));
     PROC.add("sys/fs/file-nr", text(|out| writeln!(out, "{}\t0\t{}", vfs::open_files(), i64::MAX)));

@@ -1,5 +1,6 @@
 //! The files about the system as a whole: stat, meminfo, uptime and their kin (proc(5)).
 
+use crate::kmsg::Kmsg;
 use abi::Errno;
 use abi::cap::CAP_SYSLOG;
 use alloc::boxed::Box;
@@ -16,17 +17,21 @@ const NS_PER_TICK: u64 = 1_000_000_000 / abi::time::USER_HZ;
 pub fn register(command_line: &'static str) {
     PROC.add("buddyinfo", text(buddyinfo));
     PROC.add("cmdline", text(move |out| writeln!(out, "{command_line}")));
+    PROC.add("consoles", text(consoles));
     PROC.add("cpuinfo", text(|out| sched::online().iter().try_for_each(|number| cpu::describe(number, out))));
     PROC.add("devices", text(|out| vfs::device::show_devices(out)));
     PROC.add("filesystems", text(|out| vfs::show_filesystems(out)));
     PROC.add("interrupts", text(|out| irq::show(out)));
     PROC.add("kallsyms", Node::Records(Arc::new(Symbols)));
+    PROC.add("kmsg", Node::File(Arc::new(Kmsg)));
     PROC.add("loadavg", text(loadavg));
     PROC.add("locks", text(|out| vfs::locks::show(out)));
     PROC.add("meminfo", text(|out| vm::write_meminfo(out)));
+    PROC.add("misc", text(|out| vfs::device::show_misc(out)));
     PROC.add("modules", text(|_| Ok(())));
+    PROC.add("net", Node::Link(Arc::new(FixedLink("self/net"))));
     PROC.add("mounts", Node::Link(Arc::new(FixedLink("self/mounts"))));
-    PROC.add("schedstat", text(|out| sched::show::schedstat(out)));
+    PROC.add("pagetypeinfo", secret(pagetypeinfo));
     PROC.add("slabinfo", secret(slabinfo));
     PROC.add("softirqs", text(|out| irq::softirq::show(out)));
     PROC.add("stat", text(stat));
@@ -173,6 +178,37 @@ fn buddyinfo(out: &mut TextBuf) -> fmt::Result {
         });
     });
     result
+}
+
+/// As buddyinfo. Frames are of one type, as on a Linux whose memory is too small to group them by mobility.
+fn pagetypeinfo(out: &mut TextBuf) -> fmt::Result {
+    const BLOCK_ORDER: usize = 9;
+    writeln!(out, "Page block order: {BLOCK_ORDER}\nPages per block:  {}\n", 1 << BLOCK_ORDER)?;
+    let (mut free, mut blocks) = (alloc::string::String::new(), alloc::string::String::new());
+    let mut orders = 0;
+    let mut result = Ok(());
+    mem::zones(|zone| {
+        orders = zone.blocks.len();
+        result = result.and_then(|()| {
+            write!(free, "Node {:4}, zone {:>8}, type {:>12} ", 0, zone.name, "Unmovable")?;
+            zone.blocks.iter().try_for_each(|count| write!(free, "{count:>6} "))?;
+            writeln!(free)?;
+            let count = zone.spanned.div_ceil(1 << BLOCK_ORDER);
+            writeln!(blocks, "Node {}, zone {:>8} {count:>12} ", 0, zone.name)
+        });
+    });
+    result?;
+    write!(out, "{:<43} ", "Free pages count per migrate type at order")?;
+    (0..orders).try_for_each(|order| write!(out, "{order:>6} "))?;
+    write!(out, "\n{free}\n")?;
+    writeln!(out, "{:<23} {:>12} \n{blocks}", "Number of blocks type", "Unmovable")
+}
+
+/// Where the kernel's messages go (proc_consoles(5)): writes, is enabled, is /dev/console, prints the log, at any time.
+fn consoles(out: &mut TextBuf) -> fmt::Result {
+    let Some(console) = tty::console() else { return Ok(()) };
+    let dev = console.dev;
+    writeln!(out, "{:<20} -W- (EC  p a) {:>4}:{}", console.name, dev.major, dev.minor)
 }
 
 fn zoneinfo(out: &mut TextBuf) -> fmt::Result {

@@ -5,6 +5,7 @@ use abi::errno::Result;
 use kcore::access::{self, Ids};
 use kcore::{Subject, SubjectId};
 use kernfs::{Asker, Meta, Text, TextBuf};
+use vfs::poll::Changes;
 
 pub type Show = fn(&mut TextBuf, &Subject, &Asker) -> Result<()>;
 pub type Store = fn(&Subject, &[u8], &Asker) -> Result<()>;
@@ -17,6 +18,8 @@ pub struct Spec {
     pub private: bool,
     pub show: Show,
     pub store: Option<Store>,
+    /// What poll(2) tells of.
+    pub changes: Option<&'static Changes>,
 }
 
 /// The file of one process or thread.
@@ -55,6 +58,10 @@ impl Text for ProcessText {
 
     fn show(&self, out: &mut TextBuf, asker: &Asker) -> Result<()> {
         (self.spec.show)(out, &self.id.find().ok_or(Errno::ESRCH)?, asker)
+    }
+
+    fn changes(&self) -> Option<&'static Changes> {
+        self.spec.changes
     }
 
     fn store(&self, bytes: &[u8], asker: &Asker) -> Result<()> {

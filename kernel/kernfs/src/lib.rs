@@ -6,7 +6,7 @@
 //! **Interface.** A file is a [`Text`] ([`text`] and [`knob`] make one of closures) or a sequence of
 //! [`Records`]; a directory is a [`Dir`]: the fixed [`Tree`], or one that looks its entries up each time (a
 //! process). [`KernFs`] makes a mountable file system of a root directory. [`Tree::add`] registers by path;
-//! the trees are [`PROC`], [`SYS`] and [`DEBUG`].
+//! the trees are [`PROC`], [`NET`], [`SYS`] and [`DEBUG`].
 //!
 //! **Idea.** Linux's kernfs and seq_file in one: a text is made at the first read and kept with the open
 //! file, so that a reader in small pieces sees one consistent text; reading again from position 0 makes it
@@ -27,13 +27,14 @@ mod tree;
 pub use buffer::{TextBuf, written};
 pub use node::{KernFs, new_root};
 pub use open::MAX_WRITE;
-pub use roots::{DEBUG, PROC, SYS};
+pub use roots::{DEBUG, NET, PROC, SYS};
 pub use tree::{FixedLink, SubTree, Tree, knob, text};
 
 use abi::errno::Result;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use vfs::poll::Changes;
 use vfs::{Caller, Link, OpsRef};
 
 /// What a name in such a file system stands for.
@@ -120,6 +121,11 @@ pub trait Text: Meta {
 
     /// Appends the text. May sleep.
     fn show(&self, out: &mut TextBuf, asker: &Asker) -> Result<()>;
+
+    /// What poll(2) of an open file tells of, where that is something.
+    fn changes(&self) -> Option<&'static Changes> {
+        None
+    }
 
     /// Takes what was written in one write(2). EIO where only reading makes sense.
     fn store(&self, _bytes: &[u8], _asker: &Asker) -> Result<()> {

@@ -4,14 +4,16 @@ use crate::buffer::TextBuf;
 use crate::{Asker, Next, RecordSource, Text};
 use abi::Errno;
 use abi::errno::Result;
+use abi::poll::PollEvents;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use sync::SpinLock;
 use sync::levels::OpenFile;
 use task::Mutex;
-use vfs::{File, FileOps, IoBuf};
+use vfs::{File, FileOps, FileTraits, IoBuf, PollTable};
 
 /// The longest text that one write(2) may bring.
 pub const MAX_WRITE: usize = 65_536;
@@ -24,11 +26,14 @@ pub(crate) struct OpenText {
     text: Arc<dyn Text>,
     asker: Asker,
     made: SpinLock<Option<Arc<Vec<u8>>>, OpenFile>,
+    /// The changes that the opener knows of.
+    seen: AtomicU64,
 }
 
 impl OpenText {
     pub fn new(text: Arc<dyn Text>, asker: Asker) -> OpenText {
-        OpenText { text, asker, made: SpinLock::new(None) }
+        let seen = text.changes().map_or(0, |changes| changes.count());
+        OpenText { text, asker, made: SpinLock::new(None), seen: AtomicU64::new(seen) }
     }
 
     fn keep(&self, text: Option<Arc<Vec<u8>>>) {
@@ -64,6 +69,21 @@ impl FileOps for OpenText {
         self.keep(None);
         *pos += bytes.len() as u64;
         Ok(bytes.len())
+    }
+
+    fn traits(&self) -> FileTraits {
+        if self.text.changes().is_some() { FileTraits::POLLABLE } else { FileTraits::empty() }
+    }
+
+    /// A change is told once; the text itself can always be read.
+    fn poll(&self, _file: &File, table: Option<&mut PollTable>) -> PollEvents {
+        let Some(changes) = self.text.changes() else { return PollEvents::REGULAR };
+        if let Some(table) = table {
+            table.add(changes.queue());
+        }
+        let count = changes.count();
+        let changed = self.seen.swap(count, Relaxed) != count;
+        PollEvents::READABLE | if changed { PollEvents::ERR | PollEvents::PRI } else { PollEvents::empty() }
     }
 }
 

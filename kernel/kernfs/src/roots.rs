@@ -8,6 +8,8 @@ use alloc::sync::Arc;
 
 /// What `/proc` has besides processes: `PROC.add("uptime", text(..))`, `PROC.add("sys/vm/swappiness", knob(..))`.
 pub static PROC: Tree = Tree::new();
+/// `/proc/PID/net`, which is the same for all processes.
+pub static NET: Tree = Tree::new();
 /// `/sys`.
 pub static SYS: Tree = Tree::new();
 /// debugfs, mounted at `/sys/kernel/debug`.

@@ -105,6 +105,18 @@ pub fn show_devices(out: &mut dyn fmt::Write) -> fmt::Result {
     Ok(())
 }
 
+/// The text of /proc/misc: the devices of major number 10 by their nodes, the newest first.
+pub fn show_misc(out: &mut dyn fmt::Write) -> fmt::Result {
+    const MISC_MAJOR: u32 = 10;
+    let nodes = NODES.lock().clone();
+    let is_misc = |node: &&Node| node.kind == Kind::Char && node.dev.major == MISC_MAJOR;
+    nodes
+        .iter()
+        .rev()
+        .filter(is_misc)
+        .try_for_each(|node| writeln!(out, "{:3} {}", node.dev.minor, node.name))
+}
+
 /// A node that /dev shows.
 #[derive(Clone, Debug)]
 pub struct Node {

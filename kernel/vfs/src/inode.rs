@@ -20,7 +20,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bitflags::bitflags;
 use core::any::Any;
-use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use sync::{Once, levels};
 use task::RwSemaphore;
 
@@ -265,6 +265,7 @@ impl NewInode {
     /// Makes the inode, all times now.
     pub fn build<T: InodeOps>(self, sb: &Arc<SuperBlock>, ops: T) -> Arc<Inode<T>> {
         let now = now_ns();
+        INODES.fetch_add(1, Relaxed);
         Arc::new(Inode {
             ino: self.ino,
             sb: sb.clone(),
@@ -288,6 +289,13 @@ impl NewInode {
             ops,
         })
     }
+}
+
+static INODES: AtomicUsize = AtomicUsize::new(0);
+
+/// Inodes in memory, in use and cached.
+pub fn inode_total() -> usize {
+    INODES.load(Relaxed)
 }
 
 /// The clock that stamps inodes.
@@ -495,6 +503,7 @@ impl<T: InodeOps + ?Sized> Drop for Inode<T> {
         let (atime, mtime, ctime) = (self.atime(), self.mtime(), self.ctime());
         let last = LastState { nlink: self.nlink(), atime, mtime, ctime };
         self.ops.released(&last);
+        INODES.fetch_sub(1, Relaxed);
     }
 }
 

@@ -49,6 +49,7 @@ pub mod locks;
 pub mod mount;
 pub mod namei;
 pub mod notify;
+pub mod nsfs;
 pub mod open;
 mod path;
 pub mod permission;
@@ -69,7 +70,8 @@ pub use fdtable::{FileTable, Lookup, MAX_FDS, Reserved};
 pub use file::{File, FileMode, FileOps, FileTraits, OpsRef, Owner, open_files};
 pub use fs_context::{Caller, FsContext};
 pub use inode::{
-    FileType, Inode, InodeFlags, InodeOps, InodeRef, LastState, Link, NewInode, Rename, TimeNs, now_ns,
+    FileType, Inode, InodeFlags, InodeOps, InodeRef, LastState, Link, NewInode, Rename, TimeNs, inode_total,
+    now_ns,
 };
 pub use iobuf::{IoBuf, Segment};
 pub use mount::{Mount, MountFlags};

@@ -17,6 +17,7 @@ use crate::dcache;
 use crate::dentry::Dentry;
 use crate::notify;
 use crate::path::Path;
+use crate::poll::Changes;
 use crate::superblock::{SuperBlock, find_filesystem};
 use crate::{Caller, text};
 use abi::cap::CAP_SYS_ADMIN;
@@ -128,6 +129,8 @@ struct Links {
 
 static TREE: Mutex<(), MountTree> = Mutex::new(());
 static ROOT: Once<Arc<Mount>> = Once::new();
+/// The tree or the flags of a mount changed: for who polls /proc/PID/mounts.
+pub static CHANGES: Changes = Changes::new();
 
 fn key(dentry: &Arc<Dentry>) -> usize {
     Arc::as_ptr(dentry) as usize
@@ -200,6 +203,7 @@ impl Mount {
         self.links.lock().on = Some((Arc::downgrade(&on.mount), on.dentry.clone()));
         on.dentry.add_mount();
         on.mount.links.lock().children.insert(key(&on.dentry), self.clone());
+        CHANGES.announce();
     }
 
     /// Takes it out of its parent.
@@ -208,6 +212,7 @@ impl Mount {
         dentry.remove_mount();
         let held = parent.upgrade().and_then(|parent| parent.links.lock().children.remove(&key(&dentry)));
         drop(held);
+        CHANGES.announce();
     }
 
     /// It and all mounts below, parents first.
@@ -386,6 +391,7 @@ fn set_mount_flags(mount: &Mount, flags: u64) -> Result<()> {
         return Err(Errno::EBUSY);
     }
     mount.flags.store(new.bits(), Relaxed);
+    CHANGES.announce();
     Ok(())
 }
 

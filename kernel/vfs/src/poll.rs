@@ -9,7 +9,8 @@ use abi::poll::PollEvents;
 use abi::{Errno, errno::Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use sync::Once;
 use task::{Subscription, Task, WaitEnd, WaitMode, WaitQueue, WakeCallback, wait_any};
 
 /// Collects subscriptions while files are polled; dropping it ends them.
@@ -30,6 +31,47 @@ impl PollTable {
 
     pub(crate) fn into_subscriptions(self) -> Vec<Subscription> {
         self.subscriptions
+    }
+}
+
+/// Something that changes now and then, and the files that tell of it: poll(2) of such a file says PRI and ERR when
+/// there was a change since it was opened or last asked.
+pub struct Changes {
+    count: AtomicU64,
+    queue: Once<Arc<WaitQueue>>,
+}
+
+impl Changes {
+    pub const fn new() -> Changes {
+        Changes { count: AtomicU64::new(0), queue: Once::new() }
+    }
+
+    /// There was a change. Any context that may take a wait queue's lock.
+    pub fn announce(&self) {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        if let Some(queue) = self.queue.get() {
+            queue.wake_all();
+        }
+    }
+
+    /// Changes so far: what an opener remembers.
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::SeqCst)
+    }
+
+    /// Where the next change is waited for.
+    pub fn queue(&self) -> &Arc<WaitQueue> {
+        if self.queue.get().is_none() {
+            // Two may both make it; the first stays.
+            let _ = self.queue.set(Arc::new(WaitQueue::new(&"poll_changes")));
+        }
+        self.queue.get_expect()
+    }
+}
+
+impl Default for Changes {
+    fn default() -> Self {
+        Changes::new()
     }
 }
 

@@ -9,7 +9,7 @@ use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use kernfs::{PROC, TextBuf, text};
+use kernfs::{NET, TextBuf, text};
 use sync::SpinLock;
 use sync::levels::DeviceTable;
 
@@ -29,7 +29,7 @@ pub fn remove(id: u64) {
 }
 
 pub fn init() {
-    PROC.add("net/unix", text(show));
+    NET.add("unix", text(show));
 }
 
 /// The first socket behind `after`. One at a time: programs decide how many there are.

@@ -32,6 +32,12 @@ pub const CHECKS: &[Check] = &[
     ("locks", locks),
     ("symbols", symbols),
     ("written_by_root_alone", written_by_root_alone),
+    ("kernel_log", kernel_log),
+    ("kernel_log_places", kernel_log_places),
+    ("mount_changes", mount_changes),
+    ("namespaces", namespaces),
+    ("id_maps", id_maps),
+    ("net", net),
 ];
 
 fn text(path: &core::ffi::CStr) -> Result<String> {
@@ -445,5 +451,138 @@ fn mounts() -> Outcome {
     ensure!(text.lines().any(|l| l.split(' ').nth(1) == Some("/")), "root in {text}");
     ensure!(text.lines().any(|l| l.starts_with("proc /proc proc rw")), "proc in {text}");
     fs::read_file(c"/proc/self/mountinfo")?;
+    Ok(())
+}
+
+/// /dev/kmsg without waiting; a machine may keep it from us.
+fn open_log() -> core::result::Result<io::Fd, crate::Failure> {
+    fs::open(c"/dev/kmsg", O_RDWR | O_NONBLOCK | O_CLOEXEC, 0).map_err(|_| crate::skip("no /dev/kmsg"))
+}
+
+/// The next record with `mark` in it.
+fn record(log: io::Fd, mark: &str) -> Result<String> {
+    let mut buffer = [0; 8192];
+    loop {
+        match io::read(log, &mut buffer) {
+            Ok(len) => {
+                let text = String::from_utf8_lossy(&buffer[..len]).into_owned();
+                if text.contains(mark) {
+                    return Ok(text);
+                }
+            }
+            Err(Errno::EPIPE) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// What a program writes to the log comes back as a record, with its level and the users' facility.
+fn kernel_log() -> Outcome {
+    let log = open_log()?;
+    io::seek(log, 0, SEEK_END)?;
+    let mark = format!("checks {}:", process::getpid());
+    for (prefix, number) in [("<5>", "13"), ("<13>", "13"), ("<30>", "30"), ("", "12")] {
+        let line = format!("{prefix}{mark} a\\b\x01\n");
+        equal!(io::write(log, line.as_bytes())?, line.len());
+        equal!(io::poll(&mut [io::poll_fd(log, POLLIN)], Some(5_000_000_000), None)?, 1);
+        let text = record(log, &mark)?;
+        let (head, shown) = text.split_once(';').ok_or(Errno::EINVAL)?;
+        equal!(shown, format!("{mark} a\\x5cb\\x01\n"));
+        equal!(head.split(',').next(), Some(number));
+        equal!(head.split(',').count(), 4);
+    }
+    equal!(record(log, &mark), Err(Errno::EAGAIN));
+    let line = format!("{mark} to be read in pieces\n");
+    io::write(log, line.as_bytes())?;
+    equal!(io::read(log, &mut [0; 8]), Err(Errno::EINVAL));
+    equal!(io::write(log, &[b'x'; 1025]), Err(Errno::EINVAL));
+    io::close(log)?;
+    Ok(())
+}
+
+fn kernel_log_places() -> Outcome {
+    let log = open_log()?;
+    let first = |log| -> Result<u64> {
+        let text = record(log, ";")?;
+        text.split(',').nth(1).and_then(|number| number.parse().ok()).ok_or(Errno::EINVAL)
+    };
+    equal!(io::seek(log, 0, SEEK_SET)?, 0);
+    let oldest = first(log)?;
+    ensure!(first(log)? > oldest, "records do not ascend");
+    io::seek(log, 0, SEEK_SET)?;
+    equal!(first(log)?, oldest);
+    equal!(io::seek(log, 1, SEEK_SET), Err(Errno::ESPIPE));
+    equal!(io::seek(log, 0, SEEK_CUR), Err(Errno::EINVAL));
+    io::close(log)?;
+    Ok(())
+}
+
+/// poll(2) of the mounts' files tells of a change, once.
+fn mount_changes() -> Outcome {
+    let dir = CString::new(format!("/tmp/checks.mount.{}", process::getpid())).unwrap_or_default();
+    fs::mkdir(&dir, 0o700)?;
+    let files = [c"/proc/self/mounts", c"/proc/self/mountinfo"];
+    let fds = files.map(|path| fs::open(path, O_RDONLY | O_CLOEXEC, 0).unwrap_or(-1));
+    let changed = || {
+        let mut polled = fds.map(|fd| io::poll_fd(fd, POLLPRI));
+        io::poll(&mut polled, Some(0), None).map(|_| polled.map(|fd| fd.revents as u32))
+    };
+    const CHANGED: u32 = POLLPRI | POLLERR;
+    equal!(changed()?, [0, 0]);
+    if fs::mount(c"checks", &dir, c"tmpfs", 0, c"").is_err() {
+        fs::rmdir(&dir)?;
+        return Err(crate::skip("may not mount"));
+    }
+    let after_mount = changed();
+    let after_that = changed();
+    let unmounted = fs::umount(&dir, 0);
+    fs::rmdir(&dir)?;
+    unmounted?;
+    equal!(after_mount?, [CHANGED; 2]);
+    equal!(after_that?, [0, 0]);
+    equal!(changed()?, [CHANGED; 2]);
+    Ok(())
+}
+
+/// Links of namespaces name an inode; parent and child share all.
+fn namespaces() -> Outcome {
+    let number = |pid: process::Pid, kind: &str| -> Result<u64> {
+        let path = CString::new(format!("/proc/{pid}/ns/{kind}")).unwrap_or_default();
+        let mut buffer = [0; 64];
+        let text = String::from_utf8_lossy(fs::readlink(&path, &mut buffer)?).into_owned();
+        let inner = text.strip_prefix(kind).and_then(|rest| rest.strip_prefix(":[")?.strip_suffix(']'));
+        let number = inner.and_then(|number| number.parse().ok()).ok_or(Errno::EINVAL)?;
+        match fs::stat(&path)?.st_ino {
+            inode if inode == number => Ok(number),
+            _ => Err(Errno::EBADF),
+        }
+    };
+    for kind in ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"] {
+        equal!(number(process::getpid(), kind)?, number(process::getppid(), kind)?);
+    }
+    let fd = fs::open(c"/proc/self/ns/uts", O_RDONLY | O_CLOEXEC, 0)?;
+    const NS_GET_NSTYPE: usize = 0xb703;
+    // SAFETY: 1. the command takes no argument.
+    equal!(unsafe { rt::syscall!(__NR_ioctl, fd, NS_GET_NSTYPE, 0) }?, CLONE_NEWUTS as usize);
+    Ok(())
+}
+
+fn id_maps() -> Outcome {
+    for path in [c"/proc/self/uid_map", c"/proc/self/gid_map"] {
+        let map = text(path)?;
+        let line = map.lines().next().unwrap_or("");
+        equal!(line.len(), 32);
+        equal!(line.split_whitespace().filter(|word| word.parse::<u32>().is_ok()).count(), 3);
+        equal!(fs::write_file(path, b"0 0 1"), Err(Errno::EPERM));
+    }
+    equal!(text(c"/proc/self/setgroups")?, "allow\n");
+    ensure!(text(c"/proc/self/cgroup")?.lines().all(|line| line.split(':').count() >= 3), "cgroup");
+    Ok(())
+}
+
+fn net() -> Outcome {
+    equal!(fs::readlink(c"/proc/net", &mut [0; 64])?, b"self/net");
+    ensure!(text(c"/proc/net/unix")?.starts_with("Num       RefCount Protocol Flags"), "net/unix");
+    equal!(text(c"/proc/self/net/unix")?.lines().next(), text(c"/proc/thread-self/net/unix")?.lines().next());
     Ok(())
 }
