@@ -1,4 +1,6 @@
-//! `fuzz run [--seed N] [--calls N] [--workers N] [--threads N] [--root] [--print] [--stats]`: random system calls.
+//! `fuzz run [--seed N] [--calls N] [--workers N] [--threads N] [--root] [--print] [--stats]`: random system calls;
+//! `fuzz exec [--seed N] [--calls N]`: broken programs (see `programs`);
+//! `fuzz storm [--seed N] [--calls N] [--workers N] [--threads N]`: sensible things all at once (see `storm`).
 //!
 //! Problem: nothing that a program asks for may panic a kernel, hang it, or leave a process that cannot be killed.
 //! Interface: exit status 0 when the calls were made and every worker could be ended, 1 when one could not. The last
@@ -19,7 +21,9 @@ mod board;
 mod calls;
 mod kinds;
 mod names;
+mod programs;
 mod rng;
+mod storm;
 mod worker;
 
 use alloc::ffi::CString;
@@ -41,7 +45,15 @@ const STALL_NS: u64 = 500_000_000;
 const DEATH_NS: u64 = 60_000_000_000;
 const REPORT_CALLS: u64 = 100_000;
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Calls,
+    Programs,
+    Storm,
+}
+
 struct Options {
+    mode: Mode,
     seed: u64,
     calls: u64,
     workers: usize,
@@ -52,11 +64,22 @@ struct Options {
 }
 
 fn options() -> Option<Options> {
-    let mut options =
-        Options { seed: 1, calls: 20_000, workers: 3, threads: 2, root: false, print: false, stats: false };
-    if env::arg(1) != Some("run") {
-        return None;
-    }
+    let mut options = Options {
+        mode: Mode::Calls,
+        seed: 1,
+        calls: 20_000,
+        workers: 3,
+        threads: 2,
+        root: false,
+        print: false,
+        stats: false,
+    };
+    options.mode = match env::arg(1)? {
+        "run" => Mode::Calls,
+        "exec" => Mode::Programs,
+        "storm" => Mode::Storm,
+        _ => return None,
+    };
     let mut at = 2;
     while let Some(word) = env::arg(at) {
         let number = || env::arg(at + 1)?.parse::<u64>().ok();
@@ -314,11 +337,18 @@ fn main() -> i32 {
     }
     let Some(options) = options() else {
         println!(
-            "usage: fuzz run [--seed N] [--calls N] [--workers N] [--threads N] [--root] [--print] [--stats]"
+            "usage: fuzz run [--seed N] [--calls N] [--workers N] [--threads N] [--root] [--print] [--stats]\n       \
+             fuzz exec [--seed N] [--calls N]\n       \
+             fuzz storm [--seed N] [--calls N] [--workers N] [--threads N]"
         );
         return 2;
     };
-    match fuzz(&options) {
+    let outcome = match options.mode {
+        Mode::Calls => fuzz(&options),
+        Mode::Programs => programs::fuzz(options.seed, options.calls),
+        Mode::Storm => storm::run(options.seed, options.calls, options.workers, options.threads),
+    };
+    match outcome {
         Ok(ended) => i32::from(!ended),
         Err(e) => {
             println!("fuzz: {e:?}");
