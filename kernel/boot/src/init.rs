@@ -46,6 +46,7 @@ fn bring_up(info: &'static BootInfo, line: &CommandLine) -> Result<()> {
     crate::vdso::init();
     let root = vfs::mount::set_root(tmpfs::rootfs()?)?;
     tmpfs::init()?;
+    kcore::syslog::init();
     devtmpfs::init()?;
     devpts::init()?;
     sysfs::init()?;
@@ -66,6 +67,7 @@ fn bring_up(info: &'static BootInfo, line: &CommandLine) -> Result<()> {
     pci::init();
     virtio::init();
     virtio_blk::init();
+    virtio_console::init();
     loopdev::init()?;
     syscall::install();
     unpack_initramfs(info, &root);

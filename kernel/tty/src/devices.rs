@@ -53,6 +53,15 @@ pub fn init() -> Result<()> {
     Ok(())
 }
 
+/// Makes a terminal known that a driver found, with its number and node; `driver` is its name in /proc/devices.
+/// Process context, after [`init`].
+pub fn announce(tty: &Arc<Tty>, driver: &'static str) -> Result<()> {
+    device::register(Kind::Char, tty.dev, 1, driver, open_serial)?;
+    crate::tty::register(tty.clone());
+    device::add_node(&tty.name, Kind::Char, tty.dev, 0o660);
+    Ok(())
+}
+
 /// The text of /proc/tty/drivers: where names of terminals come from, for ps.
 pub fn show_drivers(out: &mut dyn fmt::Write) -> fmt::Result {
     let serial_last = SERIAL_FIRST + SERIAL_COUNT - 1;

@@ -5,10 +5,11 @@
 
 use std::convert::Infallible;
 use std::ffi::OsString;
+use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -102,13 +103,39 @@ pub fn arguments(machine: &Machine, kernel: &Path, initramfs: &Path) -> Result<V
         add(&["-global", "virtio-mmio.force-legacy=false"]);
     }
     if machine.gdb {
-        add(&["-S", "-gdb", "tcp:127.0.0.1:1234"]);
+        add(&["-S", "-gdb", &format!("tcp:127.0.0.1:{}", gdb_port())]);
     }
     if let Some(more) = &machine.qemu {
         more.split_whitespace().for_each(|word| add(&[word]));
     }
     arguments.extend(["-kernel".into(), kernel.into(), "-initrd".into(), initramfs.into()]);
     Ok(arguments)
+}
+
+/// The port where this run's QEMU waits for gdb: the usual one, or another when somebody has that.
+pub fn gdb_port() -> u16 {
+    const USUAL: u16 = 1234;
+    static PORT: OnceLock<u16> = OnceLock::new();
+    let free = |port| Some(TcpListener::bind(("127.0.0.1", port)).ok()?.local_addr().ok()?.port());
+    *PORT.get_or_init(|| free(USUAL).or_else(|| free(0)).unwrap_or(USUAL))
+}
+
+/// The arguments for another line into the guest, a virtio console behind a socket at `path`; none where the path is
+/// too long for a socket.
+pub fn control_line(machine: &Machine, path: &Path) -> Vec<OsString> {
+    const LONGEST: usize = 107; // sockaddr_un
+    if path.as_os_str().len() > LONGEST {
+        return Vec::new();
+    }
+    let bus = match (machine.arch, machine.board) {
+        (Arch::Riscv64, _) | (Arch::X86_64, Board::Microvm) => "virtio-serial-device,max_ports=1",
+        (Arch::X86_64, Board::Q35) => "virtio-serial-pci,max_ports=1",
+    };
+    let path = path.display().to_string().replace(',', ",,");
+    let socket = format!("socket,id=control,path={path},server=on,wait=off");
+    ["-device", bus, "-chardev", &socket, "-device", "virtconsole,chardev=control"]
+        .map(OsString::from)
+        .to_vec()
 }
 
 /// A running QEMU. Dropping it kills the process and waits for its end.

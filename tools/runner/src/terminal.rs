@@ -4,6 +4,9 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::stdio;
 use rustix::termios::{OptionalActions, OutputModes, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
 
+use signal_hook::consts::SIGWINCH;
+use signal_hook::iterator::Signals;
+
 use crate::cleanup;
 
 /// A terminal's state at some moment.
@@ -50,6 +53,21 @@ impl Terminal {
                 let _ = fcntl_setfl(descriptor, flags);
             }
         }
+    }
+
+    /// Calls `changed` with rows and columns, now and whenever they change, on a thread of its own until it says no.
+    /// Does nothing when there is no terminal.
+    pub fn follow_size(mut changed: impl FnMut(u16, u16) -> bool + Send + 'static) {
+        let Ok(mut signals) = Signals::new([SIGWINCH]) else { return };
+        std::thread::spawn(move || {
+            let mut tell = || match tcgetwinsize(stdio::stdout()) {
+                Ok(size) => changed(size.ws_row, size.ws_col),
+                Err(_) => false,
+            };
+            if tell() {
+                let _ = signals.forever().all(|_| tell());
+            }
+        });
     }
 
     /// `rows cols TERM`, for the guest; nothing when there is no terminal.

@@ -144,6 +144,25 @@ fn programs_that_use_the_whole_screen() {
         console.expect(PROMPT);
         assert_eq!(console.ask("stty size"), "20 60", "{target}");
 
+        // So they are when the person's window gets another size.
+        start(console, "trap 'stty size' WINCH", "while true; do sleep 0.1; done");
+        person.resize(25, 90);
+        let console = &mut person.console;
+        console.expect("25 90\n");
+        console.send(CTRL_C);
+        console.expect(PROMPT);
+        console.send("vi notes\n");
+        console.see("vi's status at the bottom", |screen| {
+            screen.rows(0, 90).nth(24).is_some_and(|row| row.contains("notes"))
+        });
+        person.resize(20, 60);
+        let console = &mut person.console;
+        console.see("vi's status at the new bottom", |screen| {
+            screen.rows(0, 60).nth(19).is_some_and(|row| row.contains("notes"))
+        });
+        console.send(":q\n");
+        console.expect(PROMPT);
+
         console.send("poweroff\n");
         let (status, text) = person.leave();
         assert!(status.success(), "{target}: {status}: {text}");

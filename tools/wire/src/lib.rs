@@ -41,6 +41,9 @@ pub const EXEC_FILE: &str = ".ochre/exec";
 /// File in the initramfs with the terminal's `rows cols TERM`.
 pub const TERMINAL_FILE: &str = ".ochre/terminal";
 
+/// Terminal in the guest by which the runner reaches the first process of a machine with a shell on its console.
+pub const CONTROL_DEVICE: &str = "/dev/hvc0";
+
 /// What a frame is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -71,12 +74,15 @@ pub enum Kind {
     Signal = 0x25,
     /// Power off.
     Bye = 0x26,
+    /// The person's terminal has another size: rows and columns, 2 bytes each, little endian. On the line of
+    /// [`CONTROL_DEVICE`], to a machine that has a shell on its console.
+    Window = 0x27,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
         use Kind::*;
-        [Ready, Output, Error, Exit, Credit, Ack, Log, Input, InputEnd, Run, Start, Signal, Bye]
+        [Ready, Output, Error, Exit, Credit, Ack, Log, Input, InputEnd, Run, Start, Signal, Bye, Window]
             .into_iter()
             .find(|&kind| kind as u8 == byte)
     }

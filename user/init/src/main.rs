@@ -17,6 +17,7 @@ extern crate alloc;
 
 mod agent;
 mod console;
+mod control;
 mod mounts;
 mod shell;
 mod shutdown;

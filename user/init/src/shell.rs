@@ -3,10 +3,12 @@
 use core::ffi::CStr;
 
 use alloc::ffi::CString;
+use alloc::vec::Vec;
 
 use rt::process::{self, Pid, Strings};
 use rt::{Errno, eprintln, fs, io, tty};
 
+use crate::control::Control;
 use crate::{console, shutdown, signals};
 
 const ENVIRONMENT: [&CStr; 5] = [
@@ -30,11 +32,16 @@ pub fn run() {
 
 fn wait_for(shell: Pid) {
     let mut running = true;
+    let mut control = Control::open();
     while running {
-        match signals::wait(&mut []) {
+        let mut fds: Vec<_> = control.iter().map(Control::poll_fd).collect();
+        match signals::wait(&mut fds) {
             // A kernel without ppoll: no signals for us then, only children.
             Err(Errno::ENOSYS) => running = process::wait_exit(shell).is_err_and(|e| e != Errno::ECHILD),
             _ => signals::reap(|pid, _| running &= pid != shell),
+        }
+        if fds.first().is_some_and(|fd| fd.revents != 0) {
+            control.take_if(|control| !control.hear());
         }
         if let Some(how) = signals::requested_reboot(signals::take()) {
             shutdown::shut_down(how);

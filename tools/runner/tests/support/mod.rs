@@ -67,6 +67,11 @@ impl Console {
         }
     }
 
+    fn resize(&mut self, rows: u16, cols: u16) {
+        let [rows, cols] = [rows, cols].map(|n| NonZero::new(n).expect("not zero"));
+        self.emulator.set_size(rows, cols);
+    }
+
     /// Types.
     pub fn send(&mut self, keys: &str) {
         self.input.write_all(keys.as_bytes()).and_then(|()| self.input.flush()).expect("the line takes it");
@@ -208,6 +213,12 @@ impl Person {
         let child = command.spawn(pts).expect("the runner starts");
         let pty = Arc::new(pty);
         Self { console: Console::new(End(pty.clone()), End(pty.clone())), pty, before, child }
+    }
+
+    /// Makes the terminal's window another size.
+    pub fn resize(&mut self, rows: u16, cols: u16) {
+        self.pty.resize(pty_process::Size::new(rows, cols)).expect("it has a size");
+        self.console.resize(rows, cols);
     }
 
     /// Waits for the runner's end. The terminal must then be as it was, and no emulator left.
