@@ -112,5 +112,6 @@ fn set_up(args: &SetupArgs) -> Result<()> {
 
 /// Says how to attach a debugger.
 pub fn explain_gdb(kernel: &Path) {
-    progress::step("Waiting", format!("for: gdb {} -ex 'target remote :1234'", kernel.display()));
+    let port = qemu::gdb_port();
+    progress::step("Waiting", format!("for: gdb {} -ex 'target remote :{port}'", kernel.display()));
 }
