@@ -1,4 +1,5 @@
-//! Programs that mean no good: random system calls, and programs that take all there is.
+//! Programs that mean no good: random system calls, broken programs, a storm of sensible calls, and programs that take
+//! all there is.
 //!
 //! A kernel may answer them with errors and kill them; it may not panic or hang, and gets back what they took.
 
@@ -9,13 +10,19 @@ use runner::testing::{self, Target};
 
 const RUNNER: &str = env!("CARGO_BIN_EXE_runner");
 
-/// A slice of what is run by hand a million calls at a time: `cargo run -- exec -- fuzz run --calls 1000000`.
+/// Slices of what is run by hand for hours: `cargo run -- exec -- fuzz run --calls 1000000` and so on. Root's calls come
+/// last: who knows what they leave of the guest.
+const SLICES: [&str; 4] =
+    ["run --calls 25000", "exec --calls 300", "storm --calls 2000 --workers 4", "run --root --calls 4000"];
+
 #[test]
 fn random_calls_do_no_harm() {
-    for (seed, target) in Target::all().into_iter().enumerate() {
-        let script = format!("fuzz run --calls 25000 --seed {}", seed + 1);
-        let finished = testing::sh(RUNNER, target, &script).expect("the guest survives");
-        assert_eq!(finished.code, 0, "{target}: {}{}", finished.out, finished.err);
+    for (seed, target) in (1..).zip(Target::all()) {
+        for slice in SLICES {
+            let script = format!("fuzz {slice} --seed {seed}");
+            let finished = testing::sh(RUNNER, target, &script).expect("the guest survives");
+            assert_eq!(finished.code, 0, "{target}: {script}: {}{}", finished.out, finished.err);
+        }
     }
 }
 
