@@ -55,7 +55,44 @@ fn names() {
     assert_eq!(size_of::<Name>(), 24);
 }
 
+/// The path with the texts of links, of which each names only later ones, put in their places.
+fn substituted(path: &str, links: &[(&str, &str)]) -> String {
+    let place = |component: &str| match links.iter().position(|(from, _)| *from == component) {
+        Some(at) => substituted(links[at].1, &links[at + 1..]),
+        None => component.to_owned(),
+    };
+    path.split('/').map(place).collect::<Vec<_>>().join("/")
+}
+
+/// Components of a text without links, as [`walk`] tells them.
+fn split(text: &str) -> Vec<(String, bool, bool)> {
+    let ends = text.trim_end_matches('/');
+    let name = |(at, name): (usize, &str)| {
+        (name.to_owned(), at + name.len() == ends.len(), text[at + name.len()..].starts_with('/'))
+    };
+    let start = |name: &str| name.as_ptr() as usize - text.as_ptr() as usize;
+    text.split('/').filter(|name| !name.is_empty()).map(|part| name((start(part), part))).collect()
+}
+
 proptest! {
+    #[test]
+    fn links_are_walked_as_if_their_texts_stood_there(
+        path in "[a-e/]{0,12}",
+        texts in prop::array::uniform4("[/]{0,1}([d-e]/{1,2}){0,3}[d-e]/{0,1}"),
+        nested in prop::array::uniform3(0..4usize),
+    ) {
+        // a leads through b and c, where the dice say so; d and e are no links.
+        let name = |text: &str, dice: usize, link: &str| if dice > 0 { text.replacen('d', link, dice) } else { text.into() };
+        let a = name(&name(&texts[0], nested[0], "b"), nested[1], "c");
+        let b = name(&texts[1], nested[2], "c");
+        let links = [("a", a.as_str()), ("b", b.as_str()), ("c", texts[2].as_str())];
+        // A slash behind a link at the end was told with the link.
+        let told = |seen: Vec<(String, bool, bool)>| -> Vec<_> {
+            seen.into_iter().map(|(name, last, slash)| (name, last, slash || last)).collect()
+        };
+        prop_assert_eq!(told(walk(&path, &links)), told(split(&substituted(&path, &links))));
+    }
+
     #[test]
     fn splits_as_the_standard_library_does(path in "[a-c/.]{0,20}") {
         let mine: Vec<String> = walk(&path, &[]).into_iter().map(|c| c.0).collect();

@@ -123,7 +123,7 @@ fn stable_rust_is_enough() {
 
 #[test]
 fn every_layer_has_a_readme() {
-    let layers = ["abi", "lib", "policy", "machine", "kernel", "fs", "drivers", "user", "tools"];
+    let layers = ["abi", "lib", "policy", "machine", "kernel", "fs", "net", "drivers", "user", "tools"];
     let problems = layers
         .iter()
         .filter(|layer| !root().join(layer).join("README.md").exists())
