@@ -84,6 +84,8 @@ pub struct Process {
     mm: SpinLock<Option<Arc<AddressSpace>>, ProcessLevel>,
     pub(crate) limits: Limits,
     pub(crate) charges: SpinLock<Charges, Leaf>,
+    /// It became another user's, who then was beyond RLIMIT_NPROC.
+    pub(crate) changed_to_many: AtomicBool,
     pub(crate) totals: SpinLock<Totals, Leaf>,
     /// What its leader left behind, to be seen of a zombie.
     pub(crate) remains: SpinLock<Option<Remains>, Leaf>,
@@ -140,6 +142,7 @@ impl Process {
             mm: SpinLock::new(new.mm),
             limits: new.limits,
             charges: SpinLock::new(new.charges),
+            changed_to_many: AtomicBool::new(false),
             totals: SpinLock::new(Totals::default()),
             remains: SpinLock::new(None),
             timers: ProcessTimers::new(this.clone()),

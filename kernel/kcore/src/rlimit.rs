@@ -283,5 +283,22 @@ impl Process {
             core::mem::replace(&mut charges.user, user)
         };
         drop(old);
+        self.changed_to_many.store(self.has_too_many(), Relaxed);
+    }
+
+    /// Whether the user has more threads than this process may see it have.
+    fn has_too_many(&self) -> bool {
+        let user = self.user_counts();
+        user.uid != 0 && user.threads() > soft(self, RLIMIT_NPROC)
+    }
+
+    /// For exec: EAGAIN while the process is of a user beyond RLIMIT_NPROC since it became that user's. Becoming so does
+    /// not fail, since programs that give up rights by it did not look (execve(2)).
+    pub fn check_user(&self) -> Result<()> {
+        if self.changed_to_many.load(Relaxed) && self.has_too_many() {
+            return Err(Errno::EAGAIN);
+        }
+        self.changed_to_many.store(false, Relaxed);
+        Ok(())
     }
 }

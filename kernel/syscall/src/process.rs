@@ -55,6 +55,7 @@ pub fn clone3(ctx: &mut Ctx, args: usize, size: usize) -> Result<usize> {
 
 pub fn execve(ctx: &mut Ctx, path: usize, argv: usize, envp: usize) -> Result<usize> {
     let name = usermem::read_cstr(path, abi::fs::PATH_MAX)?;
+    ctx.process.check_user()?;
     let file = vfs::open::open_exec(
         &Caller::thread(ctx.cred(), ctx.fs(), ctx.thread.tid()),
         Start::Cwd,
@@ -76,6 +77,7 @@ pub fn execveat(
         return Err(Errno::EINVAL);
     }
     let path = usermem::read_cstr(path, abi::fs::PATH_MAX)?;
+    ctx.process.check_user()?;
     let mut look = Look::FOLLOW;
     look.set(Look::FOLLOW, flags & AT_SYMLINK_NOFOLLOW == 0);
     look.set(Look::EMPTY, flags & AT_EMPTY_PATH != 0);

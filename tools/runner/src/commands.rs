@@ -113,5 +113,5 @@ fn set_up(args: &SetupArgs) -> Result<()> {
 /// Says how to attach a debugger.
 pub fn explain_gdb(kernel: &Path) {
     let port = qemu::gdb_port();
-    progress::step("Waiting", format!("for: gdb {} -ex 'target remote :{port}'", kernel.display()));
+    progress::say("Waiting", format!("for: gdb {} -ex 'target remote :{port}'", kernel.display()));
 }

@@ -17,9 +17,13 @@ pub fn is_quiet() -> bool {
 
 /// One line about a step that begins: a verb, and what it is done to.
 pub fn step(verb: &str, what: impl std::fmt::Display) {
-    if is_quiet() {
-        return;
+    if !is_quiet() {
+        say(verb, what);
     }
+}
+
+/// As [`step`], but for what somebody must know: that the machine waits for them.
+pub fn say(verb: &str, what: impl std::fmt::Display) {
     if stderr().is_terminal() {
         eprintln!("\x1b[1;32m{verb:>12}\x1b[0m {what}");
     } else {

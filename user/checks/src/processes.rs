@@ -1,6 +1,8 @@
 //! Making, ending and waiting for processes; who belongs to whom.
 
 use crate::{Check, Outcome, ensure, equal};
+use alloc::ffi::CString;
+use alloc::format;
 use rt::nr::*;
 use rt::{Errno, Result, io, process, syscall, thread, time};
 
@@ -21,6 +23,7 @@ pub const CHECKS: &[Check] = &[
     ("credentials", credentials),
     ("limits", limits),
     ("process_limit", process_limit),
+    ("process_limit_at_exec", process_limit_at_exec),
     ("names", names),
     ("rusage", rusage),
     ("set_tid", set_tid),
@@ -290,6 +293,39 @@ fn process_limit() -> Outcome {
         equal!(fork().err(), Some(Errno::EAGAIN));
         process::wait_exit(child)?;
     }
+    Ok(())
+}
+
+/// Becoming a user who has too many processes is no error; running a program then is, until there are fewer.
+fn process_limit_at_exec() -> Outcome {
+    const RLIMIT_NPROC: usize = 6;
+    const USER: u32 = 47_111;
+    // SAFETY: 1. no memory is named.
+    let become_user = || unsafe { syscall!(__NR_setresuid, USER, USER, USER) };
+    let Some(other) = process::fork()? else {
+        if become_user().is_err() {
+            process::exit(1);
+        }
+        time::sleep_ns(60_000_000_000);
+        process::exit(0)
+    };
+    // SAFETY: 1. the kernel reads one rlimit64.
+    unsafe { syscall!(__NR_prlimit64, 0, RLIMIT_NPROC, [1u64, 1].as_ptr(), 0) }?;
+    let path = CString::new(format!("/proc/{other}")).unwrap_or_default();
+    while rt::fs::stat(&path)?.st_uid != USER {
+        if process::wait(other, WNOHANG)?.is_some() {
+            return Err(crate::skip("not root"));
+        }
+        time::sleep_ns(1_000_000);
+    }
+    become_user()?;
+    // The limit is looked at first.
+    let none = process::Strings::new([]);
+    let run = || process::execve(c"/no such program", &none, &none);
+    equal!(run(), Errno::EAGAIN);
+    process::kill(other, SIGKILL)?;
+    process::wait_exit(other)?;
+    equal!(run(), Errno::ENOENT);
     Ok(())
 }
 

@@ -36,7 +36,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use rng::Rng;
 use rt::nr::*;
 use rt::process::{self, Pid};
-use rt::{env, fs, io, println, syscall, time};
+use rt::{env, fs, io, println, signal, syscall, time};
 
 const LOOK_NS: u64 = 10_000_000;
 /// Without a call for so long a worker is replaced: something blocks it that the timer does not end.
@@ -299,6 +299,10 @@ fn fuzz(options: &Options) -> rt::Result<bool> {
     const PR_SET_CHILD_SUBREAPER: usize = 36;
     // SAFETY: 1. the option takes a number.
     unsafe { syscall!(__NR_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }?;
+    // Workers that are root send signals far and wide, by owners of descriptors and the like; each has its own handlers.
+    for signal in (1..=64).filter(|signal| *signal != SIGCHLD) {
+        let _ = signal::set_action(signal, signal::Action::Ignore, 0, 0);
+    }
     let dir = CString::new(format!("/tmp/fuzz.{}", process::getpid())).unwrap_or_default();
     let _ = fs::mkdir(c"/tmp", 0o1777);
     fs::mkdir(&dir, 0o777)?;

@@ -61,6 +61,10 @@ fn set_limit(resource: u32, value: u64) {
 
 fn set_up(plan: Plan) {
     let _ = process::setpgid(0, 0);
+    // What the supervisor ignores, a worker does not.
+    for signal in 1..=64 {
+        let _ = signal::set_action(signal, Action::Default, 0, 0);
+    }
     set_limit(RLIMIT_AS, 256 * MIB);
     set_limit(RLIMIT_FSIZE, MIB);
     set_limit(RLIMIT_NOFILE, 256);
