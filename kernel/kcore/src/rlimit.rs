@@ -276,6 +276,8 @@ impl Process {
     /// The threads of the process count against another user from now on.
     pub(crate) fn move_charges(&self, uid: u32) {
         let user = UserCounts::of(uid);
+        // As Linux does: those that the user has without this process.
+        self.changed_to_many.store(self.is_beyond_limit(&user), Relaxed);
         let old = {
             let mut charges = self.charges.lock();
             user.add_threads(charges.threads);
@@ -283,19 +285,16 @@ impl Process {
             core::mem::replace(&mut charges.user, user)
         };
         drop(old);
-        self.changed_to_many.store(self.has_too_many(), Relaxed);
     }
 
-    /// Whether the user has more threads than this process may see it have.
-    fn has_too_many(&self) -> bool {
-        let user = self.user_counts();
+    fn is_beyond_limit(&self, user: &UserCounts) -> bool {
         user.uid != 0 && user.threads() > soft(self, RLIMIT_NPROC)
     }
 
     /// For exec: EAGAIN while the process is of a user beyond RLIMIT_NPROC since it became that user's. Becoming so does
     /// not fail, since programs that give up rights by it did not look (execve(2)).
     pub fn check_user(&self) -> Result<()> {
-        if self.changed_to_many.load(Relaxed) && self.has_too_many() {
+        if self.changed_to_many.load(Relaxed) && self.is_beyond_limit(&self.user_counts()) {
             return Err(Errno::EAGAIN);
         }
         self.changed_to_many.store(false, Relaxed);
