@@ -488,29 +488,31 @@ pub fn pipe(flags: u32, cred: &Cred) -> Result<(Arc<File>, Arc<File>)> {
     Ok((end(O_RDONLY), end(O_WRONLY)))
 }
 
-/// Opens a FIFO: waits for the other end (fifo(7)).
+/// Opens a FIFO: waits for the other end (fifo(7)). A pipe, opened once more through /proc/PID/fd, waits for nobody: its
+/// other end was there, and may be gone for good.
 pub(crate) fn open_fifo(inode: &InodeRef, flags: u32) -> Result<OpsRef> {
     if inode.fifo.get().is_none() {
         let _ = inode.fifo.set(Pipe::new());
     }
     let pipe = inode.fifo.get_expect();
     let nonblocking = flags & O_NONBLOCK != 0;
+    let is_named = !inode.flags.contains(InodeFlags::PSEUDO);
     match flags & O_ACCMODE {
         O_RDONLY => {
             let seen = pipe.writer_opens.load(Ordering::SeqCst);
             let end = PipeEnd::open(pipe, flags);
-            if !pipe.has_writers() && !nonblocking {
+            if is_named && !pipe.has_writers() && !nonblocking {
                 wait_for_open(&pipe.readable, &pipe.writer_opens, seen)?;
             }
             Ok(OpsRef::shared(end))
         }
         O_WRONLY => {
-            if nonblocking && !pipe.has_readers() {
+            if is_named && nonblocking && !pipe.has_readers() {
                 return Err(Errno::ENXIO);
             }
             let seen = pipe.reader_opens.load(Ordering::SeqCst);
             let end = PipeEnd::open(pipe, flags);
-            if !pipe.has_readers() {
+            if is_named && !pipe.has_readers() {
                 wait_for_open(&pipe.writable, &pipe.reader_opens, seen)?;
             }
             Ok(OpsRef::shared(end))

@@ -30,7 +30,7 @@ pub fn run(machine: &Machine) -> Result<i32> {
         extra.file(wire::TERMINAL_FILE, 0o600, description);
     }
     let initramfs = initramfs::write(dir.join("initramfs.cpio"), &[&built.tree, &extra])?;
-    let mut arguments = qemu::arguments(machine, &built.kernel, &initramfs)?;
+    let mut arguments = qemu::arguments(&built.machine, &built.kernel, &initramfs)?;
     let log = dir.join("console.log");
     let console = format!(
         "stdio,id=console,mux=on,signal=off,logfile={}",

@@ -15,6 +15,7 @@ Examples:
   cargo run -- exec -- uname -a                  one program; its output, its exit status
   echo hello | cargo run -- exec -- tr a-z A-Z   with stdin
   cargo run -- exec --timeout 10 -- sh -c 'ps; exit 3'
+  cargo run -- boot --root debian                bash on a disk with Debian
   cargo run -- boot --append 'loglevel=7 maxcpus=1' --gdb
   cargo run -- bench --against linux             how fast, beside Linux
   cargo run -- sim sched --help                  a scheduler without a kernel
@@ -68,6 +69,8 @@ Keys:
 Examples:
   cargo run -- boot --arch x86_64 --machine microvm --mem 64M
   cargo run -- boot --append quiet
+  cargo run -- boot --root debian:build-essential,vim --mem 1G
+  cargo run -- boot --root disk.img --snapshot   an ext4 image, which stays as it is
   cargo run -- boot --kernel linux               Debian's Linux with the same root file system";
 
 const EXEC_EXAMPLES: &str = "\
@@ -79,13 +82,16 @@ Examples:
   cargo run -- exec -- cat /proc/cpuinfo
   cargo run -- exec --arch x86_64 --smp 4 -- sh -c 'uname -srm; nproc'
   cargo run -- exec --timeout 5 --env A=1 -- env
-  tar c src | cargo run -- exec -- tar t";
+  tar c src | cargo run -- exec -- tar t
+  cargo run -- exec --root debian -- dpkg -l
+  cargo run -- exec --root debian:python3 --snapshot -- python3 -c 'import os; print(os.uname())'";
 
 const PATH_EXAMPLES: &str = "\
 Examples:
   qemu-system-riscv64 -M virt -m 256M -nographic \\
       -kernel $(cargo run -q -- path kernel) -initrd $(cargo run -q -- path initramfs)
-  gdb $(cargo run -q -- path kernel --arch x86_64)";
+  gdb $(cargo run -q -- path kernel --arch x86_64)
+  rm $(cargo run -q -- path root --root debian)  the next run begins with a fresh one";
 
 const SETUP_EXAMPLES: &str = "\
 Examples:
@@ -135,7 +141,7 @@ pub enum Product {
     Kernel,
     /// The initramfs, a cpio archive.
     Initramfs,
-    /// The same files as a directory.
+    /// The same files as a directory; with `--root debian`, the disk's image.
     Root,
 }
 

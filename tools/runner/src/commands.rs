@@ -10,9 +10,9 @@ use crate::arch::Arch;
 use crate::cargo::{self, Toolchain};
 use crate::cli::{Cli, Cmd, PathArgs, Product, SetupArgs};
 use crate::debian::Apt;
-use crate::machine::Machine;
+use crate::machine::{Machine, Root};
 use crate::tree::Tree;
-use crate::{bench, boot, cleanup, exec, initramfs, places, progress, qemu, setup};
+use crate::{bench, boot, cleanup, exec, image, initramfs, places, progress, qemu, setup};
 
 /// The whole program; answers its exit status.
 pub fn main() -> i32 {
@@ -48,15 +48,34 @@ fn run(cli: Cli) -> Result<i32> {
 pub struct Built {
     /// The kernel's image.
     pub kernel: PathBuf,
-    /// The root file system.
+    /// The initramfs: the root file system, or what puts a disk in its place.
     pub tree: Tree,
+    /// The machine with the disk of its root.
+    pub machine: Machine,
 }
 
 /// Sees to everything that `machine` needs and builds what it boots.
 pub fn build(machine: &Machine) -> Result<Built> {
     setup::emulator(machine.arch)?;
     let toolchain = setup::toolchain(machine.arch)?;
-    Ok(Built { kernel: kernel(machine, toolchain)?, tree: tree(machine, toolchain)? })
+    let kernel = kernel(machine, toolchain)?;
+    Ok(match root_disk(machine)? {
+        None => Built { kernel, tree: tree(machine, toolchain)?, machine: machine.clone() },
+        Some(disk) => Built {
+            kernel,
+            tree: initramfs::tree_for_disk(&cargo::programs(machine.arch, toolchain)?)?,
+            machine: machine.with_root_disk(&disk),
+        },
+    })
+}
+
+/// The disk with the root file system, made if need be; `None` when the root is in memory.
+fn root_disk(machine: &Machine) -> Result<Option<PathBuf>> {
+    match &machine.root {
+        Root::Busybox => Ok(None),
+        Root::Image(file) => Ok(Some(file.clone())),
+        Root::Debian(packages) => image::disk(machine.arch, packages, machine.snapshot).map(Some),
+    }
 }
 
 fn kernel(machine: &Machine, toolchain: Toolchain) -> Result<PathBuf> {
@@ -84,6 +103,10 @@ fn path(args: &PathArgs) -> Result<()> {
             initramfs::write(fresh.clone(), &[&tree(machine, toolchain)?])?;
             fs::rename(fresh, &file).with_context(|| format!("cannot write {}", file.display()))?;
             file
+        }
+        Product::Root if machine.root != Root::Busybox => {
+            setup::emulator(machine.arch)?;
+            root_disk(machine)?.context("this root is on no disk")?
         }
         Product::Root => {
             let dir = places::target().join(format!("root-{}", machine.arch));

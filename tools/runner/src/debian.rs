@@ -24,12 +24,17 @@ use crate::{places, progress, shell};
 
 /// For one run of apt.
 const LIMIT: Duration = Duration::from_secs(600);
+/// For the download of all packages of a system.
+const SYSTEM_LIMIT: Duration = Duration::from_secs(3600);
 /// For all attempts to get an index: none begins later.
 const PATIENCE: Duration = Duration::from_secs(900);
 /// For so long after a search in vain, nobody searches as long again.
 const MEMORY: Duration = Duration::from_secs(900);
 /// Pauses before the second and later attempts to download a package, in seconds.
 const DOWNLOAD_PAUSES: [u64; 3] = [1, 15, 45];
+
+/// What every system has, in apt's language.
+const SYSTEM: [&str; 3] = ["?essential", "?priority(required)", "apt"];
 
 /// A private apt state for one architecture. Holds a lock: one process works on it at a time.
 pub struct Apt {
@@ -179,21 +184,57 @@ Dir::Etc::preferencesparts "/dev/null";
             return Ok(deb);
         }
         progress::step("Fetching", format!("Debian's {package} for {}", self.arch.debian()));
+        self.patiently(|| {
+            let mut download = self.apt("apt-get");
+            shell::run_for(download.current_dir(&dir).args(["download", package]), LIMIT)
+        })?;
+        newest_deb(&dir, package).with_context(|| format!("apt-get download left no {package}"))
+    }
+
+    /// Downloads, with pauses and a new index before further attempts: it may be older than the mirror's content.
+    fn patiently(&self, download: impl Fn() -> Result<()>) -> Result<()> {
         let mut pauses = DOWNLOAD_PAUSES.into_iter();
         loop {
-            let mut download = self.apt("apt-get");
-            let Err(e) = shell::run_for(download.current_dir(&dir).args(["download", package]), LIMIT) else {
-                break;
-            };
+            let Err(e) = download() else { return Ok(()) };
             let Some(seconds) = pauses.next() else { return Err(e) };
             progress::step(
                 "Waiting",
                 format!("{seconds} s for the mirror: {}", index::essence(&e.to_string())),
             );
             std::thread::sleep(Duration::from_secs(seconds));
-            self.update()?; // the index may be older than the mirror's content
+            self.update()?;
         }
-        newest_deb(&dir, package).with_context(|| format!("apt-get download left no {package}"))
+    }
+
+    /// Downloads what every Debian system has, apt, the `wanted` packages, and all that these depend on (not what they
+    /// only recommend).
+    pub fn system(&self, wanted: &[String]) -> Result<Vec<PathBuf>> {
+        let install = || {
+            let mut apt = self.apt("apt-get");
+            apt.args(["--yes", "--no-install-recommends", "install"]);
+            apt.args(SYSTEM).args(wanted);
+            apt
+        };
+        let archives = self.dir.join("archives");
+        self.patiently(|| {
+            let plan = shell::output(install().arg("--simulate"));
+            let plan = plan.map_err(|e| anyhow::anyhow!(index::essence(&e.to_string())))?;
+            let missing = planned(&plan).filter(|deb| !archives.join(deb).exists()).count();
+            if missing > 0 {
+                progress::step(
+                    "Fetching",
+                    format!("{missing} packages of Debian's for {}", self.arch.debian()),
+                );
+                shell::run_for(install().arg("--download-only"), SYSTEM_LIMIT)?;
+            }
+            Ok(())
+        })?;
+        let plan = shell::output(install().arg("--simulate"))?;
+        let debs: Vec<PathBuf> = planned(&plan).map(|deb| archives.join(deb)).collect();
+        match debs.iter().find(|deb| !deb.exists()) {
+            None => Ok(debs),
+            Some(deb) => bail!("apt-get left no {}", deb.display()),
+        }
     }
 
     /// A package's files, unpacked in the cache.
@@ -290,6 +331,16 @@ fn host_mirrors() -> Result<Vec<String>> {
     Ok(mirrors)
 }
 
+/// The files of the packages that a simulated installation names: `Inst NAME [...] (VERSION RELEASE [ARCHITECTURE])`.
+fn planned(plan: &str) -> impl Iterator<Item = String> {
+    plan.lines().filter_map(|line| {
+        let (name, rest) = line.strip_prefix("Inst ")?.split_once(" (")?;
+        let version = rest.split(' ').next()?.replace(':', "%3a");
+        let arch = rest.split_once('[')?.1.split(']').next()?;
+        Some(format!("{}_{version}_{arch}.deb", name.split([' ', ':']).next()?))
+    })
+}
+
 fn newest_deb(dir: &Path, package: &str) -> Option<PathBuf> {
     let prefix = format!("{package}_");
     let debs = fs::read_dir(dir).ok()?.flatten().map(|entry| entry.path());
@@ -328,4 +379,25 @@ fn replace_dir(to: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> 
     fs::create_dir_all(&fresh)?;
     fill(&fresh)?;
     Ok(fs::rename(fresh, to)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::planned;
+
+    #[test]
+    fn files_are_found_in_a_simulated_installation() {
+        let plan = "Reading package lists...\n\
+            Inst libc6 (2.41-12+deb13u5 Debian:13.8/stable [riscv64]) []\n\
+            Inst login (1:4.16.0-2+really2.41.5 Debian:13.8/stable [riscv64])\n\
+            Conf libc6 (2.41-12+deb13u5 Debian:13.8/stable [riscv64])\n\
+            Inst tzdata (2026f-0 Debian:13.8/stable, Debian-Security:13/stable-security [all])\n";
+        let files: Vec<String> = planned(plan).collect();
+        let expected = [
+            "libc6_2.41-12+deb13u5_riscv64.deb",
+            "login_1%3a4.16.0-2+really2.41.5_riscv64.deb",
+            "tzdata_2026f-0_all.deb",
+        ];
+        assert_eq!(files, expected);
+    }
 }

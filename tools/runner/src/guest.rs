@@ -110,6 +110,8 @@ pub struct Guest {
     ready: Option<Duration>,
     started: Instant,
     boot_limit: Duration,
+    /// How long the machine may take to switch itself off.
+    end_limit: Duration,
     panicked: Option<Instant>,
 }
 
@@ -193,7 +195,7 @@ impl Guest {
         extra.file(wire::EXEC_FILE, 0o600, first.to_bytes());
         let file = places::run_dir()?.join("initramfs.cpio");
         let initramfs = initramfs::write(file, &[&built.tree, &extra])?;
-        let mut arguments = qemu::arguments(machine, &built.kernel, &initramfs)?;
+        let mut arguments = qemu::arguments(&built.machine, &built.kernel, &initramfs)?;
         let console =
             ["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console", "-monitor", "none"];
         arguments.extend(console.map(Into::into));
@@ -203,6 +205,7 @@ impl Guest {
         }
         let mut guest = Self::attach(qemu, pipes, built.kernel)?;
         guest.boot_limit = machine.boot_limit();
+        guest.end_limit = built.machine.end_limit();
         guest.line.flow().running = !first.argv.is_empty();
         Ok(guest)
     }
@@ -232,6 +235,7 @@ impl Guest {
             ready: None,
             started: Instant::now(),
             boot_limit: Duration::ZERO,
+            end_limit: Duration::ZERO,
             panicked: None,
         })
     }
@@ -419,10 +423,10 @@ impl Guest {
 
     /// Waits for a guest that is switching itself off; kills it when that takes too long.
     pub fn wait_for_end(self) {
-        let Self { qemu, events, .. } = self;
+        let Self { qemu, events, end_limit, .. } = self;
         // The guest's last words must not be what keeps it from ending.
         std::thread::spawn(move || events.iter().for_each(drop));
-        qemu.wait(Duration::from_secs(5));
+        qemu.wait(end_limit);
     }
 }
 

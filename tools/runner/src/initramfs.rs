@@ -60,8 +60,18 @@ pub fn tree(arch: Arch, own_busybox: Option<&Path>, programs: &[Program]) -> Res
     Ok(tree)
 }
 
+/// The tree of a run whose root file system is on a disk: only what puts it in place.
+pub fn tree_for_disk(programs: &[Program]) -> Result<Tree> {
+    let mut tree = Tree::default();
+    tree.dir(".", 0o755);
+    tree.dir("proc", 0o755);
+    DEVICES.iter().for_each(|&(path, mode, major, minor)| tree.char_device(path, mode, major, minor));
+    add_programs(&mut tree, programs.iter().filter(|program| program.package == "init"))?;
+    Ok(tree)
+}
+
 /// `/init`; test programs under `/usr/lib/ochre`, where nobody finds them by accident; others in `/bin`.
-fn add_programs(tree: &mut Tree, programs: &[Program]) -> Result<()> {
+fn add_programs<'a>(tree: &mut Tree, programs: impl IntoIterator<Item = &'a Program>) -> Result<()> {
     for program in programs {
         let content =
             fs::read(&program.path).with_context(|| format!("cannot read {}", program.path.display()))?;

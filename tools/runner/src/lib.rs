@@ -23,6 +23,7 @@ pub mod cpio;
 pub mod debian;
 pub mod exec;
 pub mod guest;
+pub mod image;
 pub mod initramfs;
 pub mod machine;
 pub mod places;

@@ -58,9 +58,14 @@ pub struct Machine {
     #[arg(long, value_name = "ARGUMENTS", allow_hyphen_values = true)]
     pub append: Vec<String>,
 
-    /// Root file system; so far there is one
-    #[arg(long, value_enum, default_value_t)]
+    /// Root file system: `busybox`, in memory; `debian[:PACKAGE,...]`, a disk with Debian and these packages; or an ext4
+    /// image. Disks keep what is written
+    #[arg(long, value_name = "busybox|debian[:PACKAGE,...]|FILE", default_value = "busybox")]
     pub root: Root,
+
+    /// Forget what is written to disks when the machine ends
+    #[arg(long)]
+    pub snapshot: bool,
 
     /// Attach a disk image, /dev/vda and so on in order; `,snapshot` leaves the file as it is. A name with a colon is a
     /// protocol of QEMU's (blkdebug:CONFIG:FILE). May be repeated
@@ -133,11 +138,38 @@ impl Drive {
 }
 
 /// What the guest's root file system is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Root {
     /// BusyBox in an initramfs.
     #[default]
     Busybox,
+    /// Debian on a disk, with these packages besides those that every system has.
+    Debian(Vec<String>),
+    /// Whatever is on this disk.
+    Image(PathBuf),
+}
+
+impl FromStr for Root {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Root, String> {
+        let (name, packages) = text.split_once(':').unwrap_or((text, ""));
+        let is_package = |name: &&str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
+        match name {
+            "busybox" if name == text => Ok(Root::Busybox),
+            "debian" => {
+                let mut packages: Vec<&str> = packages.split(',').filter(|name| !name.is_empty()).collect();
+                packages.sort_unstable();
+                packages.dedup();
+                match packages.iter().find(|name| !is_package(name)) {
+                    Some(name) => Err(format!("{name} is no name of a package")),
+                    None => Ok(Root::Debian(packages.into_iter().map(str::to_owned).collect())),
+                }
+            }
+            _ if Path::new(text).is_file() => Ok(Root::Image(text.into())),
+            _ => Err(format!("{text} is neither busybox, nor debian, nor a file")),
+        }
+    }
 }
 
 impl Machine {
@@ -151,6 +183,7 @@ impl Machine {
             accel: Accel::default(),
             append: Vec::new(),
             root: Root::default(),
+            snapshot: false,
             drive: Vec::new(),
             busybox: None,
             gdb: false,
@@ -161,9 +194,22 @@ impl Machine {
         }
     }
 
+    /// The same machine with `disk` as its first one, from which it takes its root.
+    pub fn with_root_disk(&self, disk: &Path) -> Self {
+        let mut machine = self.clone();
+        machine.drive.insert(0, Drive { file: disk.to_string_lossy().into_owned(), snapshot: false });
+        machine.append.insert(0, "root=/dev/vda rw".into());
+        machine
+    }
+
     /// How long the first user program may take to appear. Generous: emulation on a loaded host is slow.
     pub fn boot_limit(&self) -> Duration {
         if self.gdb { Duration::from_secs(24 * 3600) } else { Duration::from_secs(120) }
+    }
+
+    /// How long switching off may take: what is written back to disks first may be much.
+    pub fn end_limit(&self) -> Duration {
+        Duration::from_secs(if self.drive.is_empty() { 5 } else { 300 })
     }
 
     /// The kernel's command line: what the runner needs, then what was asked for.

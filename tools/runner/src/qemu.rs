@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal};
 
 use crate::arch::Arch;
-use crate::machine::{Accel, Board, Machine};
+use crate::machine::{Accel, Board, Drive, Machine};
 use crate::{cleanup, places, shell};
 
 /// The oldest version that will do: (major, minor).
@@ -97,6 +97,7 @@ pub fn arguments(machine: &Machine, kernel: &Path, initramfs: &Path) -> Result<V
         (Arch::X86_64, Board::Q35) => "virtio-blk-pci",
     };
     for (number, drive) in machine.drive.iter().enumerate() {
+        let drive = Drive { snapshot: drive.snapshot || machine.snapshot, ..drive.clone() };
         add(&drive.arguments(number, disk).each_ref().map(String::as_str));
     }
     if !machine.drive.is_empty() {

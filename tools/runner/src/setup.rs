@@ -128,6 +128,22 @@ pub fn emulator(arch: Arch) -> Result<String> {
     Ok(version)
 }
 
+/// mke2fs and its kin, installed if they are missing.
+pub fn ext4_tools() -> Result<()> {
+    let is_there = |program| shell::output(sbin(program).arg("-V")).is_ok();
+    if !["mke2fs", "debugfs", "e2fsck"].into_iter().all(is_there) {
+        install(&["e2fsprogs"]).context("an ext4 image cannot be made")?;
+    }
+    Ok(())
+}
+
+/// A program that may be where users do not look.
+pub fn sbin(program: &str) -> Command {
+    let places = ["/usr/sbin", "/sbin"].map(|dir| std::path::Path::new(dir).join(program));
+    let place = shell::find(program).or_else(|| places.into_iter().find(|path| path.exists()));
+    Command::new(place.unwrap_or(program.into()))
+}
+
 /// Path, size and time of a program in `PATH`.
 fn identity(program: &str) -> Option<String> {
     let path = shell::find(program)?;

@@ -1,5 +1,8 @@
 //! Pipes, FIFOs and eventfds.
 
+use alloc::ffi::CString;
+use alloc::format;
+
 use crate::names::scratch;
 use crate::{Check, Outcome, ensure, equal};
 use rt::nr::*;
@@ -14,6 +17,7 @@ pub const CHECKS: &[Check] = &[
     ("atomic_writes", atomic_writes),
     ("blocks_until_written", blocks_until_written),
     ("fifo", fifo),
+    ("reopened", reopened),
     ("eventfd", eventfd),
     ("eventfd_semaphore", eventfd_semaphore),
 ];
@@ -36,6 +40,24 @@ fn end_of_file() -> Outcome {
     let mut buffer = [0; 3];
     equal!(io::read(read, &mut buffer)?, 1);
     equal!(io::read(read, &mut buffer)?, 0);
+    Ok(())
+}
+
+/// A pipe that is opened by its descriptor's name waits for no other end, unlike a FIFO.
+fn reopened() -> Outcome {
+    let path = |fd| CString::new(format!("/proc/self/fd/{fd}")).map_err(|_| Errno::EINVAL);
+    let (read, write) = io::pipe(0)?;
+    io::write(write, b"x")?;
+    io::close(write)?;
+    let again = fs::open(&path(read)?, O_RDONLY, 0)?;
+    let mut buffer = [0; 3];
+    equal!(io::read(again, &mut buffer)?, 1);
+    equal!(io::read(again, &mut buffer)?, 0);
+    let writer = fs::open(&path(read)?, O_WRONLY | O_NONBLOCK, 0)?;
+    io::write(writer, b"yz")?;
+    equal!(io::read(read, &mut buffer)?, 2);
+    [read, again].into_iter().try_for_each(io::close)?;
+    fs::open(&path(writer)?, O_WRONLY, 0)?;
     Ok(())
 }
 

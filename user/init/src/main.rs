@@ -4,7 +4,8 @@
 //! orphans and switch the machine off; and `exec` needs somebody inside who runs a program and reports.
 //!
 //! Interface: as `/init` of the initramfs. With [`wire::EXEC_FILE`] there it is the runner's agent
-//! ([`agent`]), otherwise it runs `/bin/sh -l` on the console ([`shell`]) and powers off after it.
+//! ([`agent`]), otherwise it runs root's shell on the console ([`shell`]) and powers off after it. `root=` on the kernel's
+//! command line puts a disk in the initramfs's place first ([`root`]).
 //! SIGUSR1, SIGUSR2 and SIGTERM mean halt, power off and reboot, as BusyBox's tools expect of process 1.
 //! `init agent`, not as process 1, is the agent on descriptors 0 and 1: for trying it on any Linux.
 //!
@@ -19,6 +20,7 @@ mod agent;
 mod console;
 mod control;
 mod mounts;
+mod root;
 mod shell;
 mod shutdown;
 mod signals;
@@ -43,9 +45,12 @@ fn main() -> i32 {
 fn first_process() -> i32 {
     fill_standard_descriptors();
     signals::set_up();
+    // The runner's notes are in the initramfs, which a root on a disk hides.
+    let (request, terminal) = (exec_request(), console::described_terminal());
+    root::switch();
     mounts::mount_all();
     set_host_name();
-    match exec_request() {
+    match request {
         Some(command) => {
             let tty = console::open().unwrap_or(0);
             console::make_raw(tty);
@@ -53,7 +58,7 @@ fn first_process() -> i32 {
             let _ = process::set_console_level(1);
             agent::run(tty, tty, command);
         }
-        None => shell::run(),
+        None => shell::run(terminal),
     }
     shutdown::shut_down(process::Reboot::PowerOff)
 }
@@ -80,7 +85,7 @@ fn set_host_name() {
 fn exec_request() -> Option<wire::Command> {
     let content = fs::read_file(c"/.ochre/exec").ok()?;
     let _ = fs::unlink(c"/.ochre/exec");
-    let _ = fs::rmdir(c"/.ochre");
+    let _ = fs::rmdir(c"/.ochre"); // unless there are other notes
     let command = wire::Command::from_bytes(&content);
     if command.is_none() {
         eprintln!("init: /.ochre/exec is damaged");

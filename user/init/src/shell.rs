@@ -11,17 +11,15 @@ use rt::{Errno, eprintln, fs, io, tty};
 use crate::control::Control;
 use crate::{console, shutdown, signals};
 
-const ENVIRONMENT: [&CStr; 5] = [
+const ENVIRONMENT: [&CStr; 4] = [
     c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     c"HOME=/root",
     c"USER=root",
     c"LOGNAME=root",
-    c"SHELL=/bin/sh",
 ];
 
 /// Runs the shell and collects orphans until it ends, or until a signal asks for a reboot.
-pub fn run() {
-    let terminal = console::described_terminal();
+pub fn run(terminal: Option<console::Terminal>) {
     let shell = match process::fork() {
         Ok(Some(pid)) => pid,
         Ok(None) => process::exit(become_shell(terminal)),
@@ -66,8 +64,18 @@ fn become_shell(terminal: Option<console::Terminal>) -> i32 {
     let _ = fs::chdir(c"/root");
     let kind = terminal.map_or(b"linux".to_vec(), |t| t.kind);
     let term = CString::new([b"TERM=", kind.as_slice()].concat()).unwrap_or_default();
-    let env = Strings::new(ENVIRONMENT.into_iter().chain([term.as_c_str()]));
-    let error = process::execve(c"/bin/sh", &Strings::new([c"/bin/sh", c"-l"]), &env);
-    eprintln!("init: /bin/sh: {error}");
+    let shell = roots_shell();
+    let name = CString::new([b"SHELL=", shell.to_bytes()].concat()).unwrap_or_default();
+    let env = Strings::new(ENVIRONMENT.into_iter().chain([term.as_c_str(), name.as_c_str()]));
+    let error = process::execve(&shell, &Strings::new([shell.as_c_str(), c"-l"]), &env);
+    eprintln!("init: {shell:?}: {error}");
     127
+}
+
+/// What `/etc/passwd` says; `/bin/sh` when it says nothing.
+fn roots_shell() -> CString {
+    let passwd = fs::read_file(c"/etc/passwd").unwrap_or_default();
+    let root = passwd.split(|&b| b == b'\n').find(|line| line.starts_with(b"root:"));
+    let shell = root.and_then(|line| line.split(|&b| b == b':').nth(6)).filter(|shell| !shell.is_empty());
+    shell.and_then(|shell| CString::new(shell).ok()).unwrap_or(c"/bin/sh".into())
 }

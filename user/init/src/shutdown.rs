@@ -1,9 +1,9 @@
 //! The end of the machine.
 
 use rt::process::{self, Reboot};
-use rt::{eprintln, fs, nr, time};
+use rt::{eprintln, nr, time};
 
-use crate::signals;
+use crate::{mounts, signals};
 
 const PATIENCE_NS: u64 = 300_000_000;
 const STEP_NS: u64 = 10_000_000;
@@ -14,7 +14,7 @@ pub fn shut_down(how: Reboot) -> ! {
         wait_for_children();
         let _ = process::kill(-1, nr::SIGKILL);
     }
-    fs::sync();
+    mounts::put_away();
     let error = process::reboot(how);
     eprintln!("init: cannot end the machine: {error}");
     process::exit(1) // the kernel panics when process 1 ends, which ends the run all the same

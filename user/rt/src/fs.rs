@@ -170,6 +170,21 @@ pub fn chdir(path: &CStr) -> Result<()> {
     unsafe { syscall!(__NR_chdir, path.as_ptr()) }.map(drop)
 }
 
+/// `chroot(2)`.
+pub fn chroot(path: &CStr) -> Result<()> {
+    // SAFETY: 1. `path` is NUL-terminated and only read.
+    unsafe { syscall!(__NR_chroot, path.as_ptr()) }.map(drop)
+}
+
+/// `finit_module(2)` with the kernel module in a file, without parameters.
+pub fn load_module(path: &CStr) -> Result<()> {
+    let fd = open(path, O_RDONLY | O_CLOEXEC, 0)?;
+    // SAFETY: 1. the string is NUL-terminated and only read.
+    let result = unsafe { syscall!(__NR_finit_module, fd, c"".as_ptr(), 0) };
+    io::close(fd)?;
+    result.map(drop)
+}
+
 /// `mount(2)`; `flags` are `MS_*`.
 pub fn mount(source: &CStr, target: &CStr, kind: &CStr, flags: u32, data: &CStr) -> Result<()> {
     // SAFETY: 1. all strings are NUL-terminated and only read.
