@@ -10,10 +10,9 @@ use runner::testing::{self, Target};
 
 const RUNNER: &str = env!("CARGO_BIN_EXE_runner");
 
-/// Slices of what is run by hand for hours: `cargo run -- exec -- fuzz run --calls 1000000` and so on. Root's calls come
-/// last: who knows what they leave of the guest.
-const SLICES: [&str; 4] =
-    ["run --calls 25000", "exec --calls 300", "storm --calls 2000 --workers 4", "run --root --calls 4000"];
+/// Slices of what is run by hand for hours: `cargo run -- exec -- fuzz run --calls 1000000` and so on. Root's calls
+/// (`--root`) are for there: they may write to the line by which the guest answers.
+const SLICES: [&str; 3] = ["run --calls 25000", "exec --calls 300", "storm --calls 2000 --workers 4"];
 
 #[test]
 fn random_calls_do_no_harm() {
