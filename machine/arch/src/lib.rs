@@ -60,8 +60,8 @@ mod imp;
 mod imp;
 
 pub use imp::{
-    backtrace, boot, console, context, cpu, io, irq, mmu, platform, power, rtc, signal, smp, timer, uaccess,
-    user,
+    backtrace, boot, console, context, cpu, io, irq, memory, mmu, platform, power, rtc, signal, smp, timer,
+    uaccess, user,
 };
 
 /// The most CPUs one kernel runs. A limit of the machine layer (CPU masks are one word), not a table

@@ -161,7 +161,7 @@ impl Folio {
         let at = |folio: &Folio, page: usize| virt_of(folio.pfn() + page as Pfn);
         // SAFETY: 1. both ranges lie in folios that these references keep; 2. the folios differ, so the
         // ranges do not overlap.
-        unsafe { bytes::copy_pages(at(from, from_page), at(self, page), count) };
+        unsafe { arch::memory::copy_pages(at(from, from_page), at(self, page), count) };
     }
 
     /// The address of `len` bytes at `offset`. Panics when they are not inside: a bug of the kernel.

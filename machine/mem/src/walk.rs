@@ -17,7 +17,7 @@ const INDEX_BITS: usize = 9;
 /// Frames used for page tables, user and kernel, spare ones included.
 pub(crate) static TABLE_FRAMES: AtomicUsize = AtomicUsize::new(0);
 
-pub(crate) fn bits(pte: Pte) -> u64 {
+pub(crate) const fn bits(pte: Pte) -> u64 {
     // SAFETY: 1. `Pte` is a transparent u64 (the contract in `arch::paging`).
     unsafe { core::mem::transmute(pte) }
 }
@@ -136,6 +136,24 @@ impl Table {
     #[inline]
     pub(crate) fn get(self, index: usize) -> Pte {
         from_bits(self.entry(index).load(Ordering::Relaxed))
+    }
+
+    /// The first of the entries `from..end` that is not empty, or `end`.
+    ///
+    /// Four at a time, since most are: a megabyte that was never touched, beside memory that was, took 2,500
+    /// instructions to unmap one by one.
+    #[inline]
+    pub(crate) fn next_filled(self, from: usize, end: usize) -> usize {
+        const { assert!(bits(Pte::EMPTY) == 0) };
+        let word = |i| self.entry(i).load(Ordering::Relaxed);
+        let mut i = from;
+        while i + 4 <= end && word(i) | word(i + 1) | word(i + 2) | word(i + 3) == 0 {
+            i += 4;
+        }
+        while i < end && word(i) == 0 {
+            i += 1;
+        }
+        i
     }
 
     /// Writes an entry that was empty, or changes one that stays in use.

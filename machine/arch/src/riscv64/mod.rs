@@ -18,6 +18,7 @@ mod fdt;
 mod fpu;
 pub mod io;
 pub mod irq;
+pub mod memory;
 pub mod mmu;
 pub mod platform;
 mod plic;

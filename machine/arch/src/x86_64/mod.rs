@@ -18,7 +18,7 @@ mod fpu;
 pub mod io;
 mod ioapic;
 pub mod irq;
-mod memory;
+pub mod memory;
 pub mod mmu;
 mod mptable;
 mod percpu;

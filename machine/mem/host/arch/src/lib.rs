@@ -145,3 +145,12 @@ pub mod io {
         }
     }
 }
+
+pub mod memory {
+    /// # Safety
+    /// 1. Both are `pages` pages, and they do not overlap.
+    pub unsafe fn copy_pages(from: *const u8, to: *mut u8, pages: usize) {
+        // SAFETY: 1. the caller's obligation.
+        unsafe { core::ptr::copy_nonoverlapping(from, to, pages * crate::PAGE_SIZE) }
+    }
+}
