@@ -111,7 +111,8 @@ impl AddressSpace {
         limits: &dyn Limits,
     ) -> Result<Vec<Arc<FileBacking>>> {
         let pages = (range.end - range.start) >> PAGE_SHIFT;
-        let overlap = areas.mapped_pages(&range);
+        let free = areas.set.is_free(range.clone());
+        let overlap = if free { 0 } else { areas.mapped_pages(&range) };
         areas.check_expand(plan.flags, pages, overlap, limits)?;
         if areas.set.len() >= MAX_MAP_COUNT {
             return Err(Errno::ENOMEM);
@@ -130,7 +131,10 @@ impl AddressSpace {
         if committed > 0 {
             plan.flags |= VmFlags::ACCOUNT;
         }
-        let replaced = self.take_and_zap(areas, range.clone()).inspect_err(|_| areas.uncommit(committed))?;
+        let replaced = match free {
+            true => Vec::new(),
+            false => self.take_and_zap(areas, range.clone()).inspect_err(|_| areas.uncommit(committed))?,
+        };
         let area = Area::new(plan.flags, plan.page_offset, backing);
         if areas.set.insert(range, area).is_err() {
             areas.uncommit(committed);

@@ -231,7 +231,8 @@ pub(crate) fn commit(pages: u64) -> Result<()> {
     let wanted = i64::try_from(pages).map_err(|_| Errno::ENOMEM)?;
     let now = COMMITTED.fetch_add(wanted, Relaxed).saturating_add(wanted);
     let allowed = match overcommit_mode() {
-        0 => pages <= total_pages() + crate::swap::totals().0,
+        // Most promises fit into memory: swap, under a lock, is asked for the others.
+        0 => pages <= total_pages() || pages <= total_pages() + crate::swap::totals().0,
         1 => true,
         _ => u64::try_from(now).is_ok_and(|now| now <= commit_limit()),
     };

@@ -156,9 +156,9 @@ impl<V: VmaData> Store<V> {
         self.len += 1;
     }
 
-    pub(crate) fn remove(&mut self, pos: Pos) {
+    pub(crate) fn remove(&mut self, pos: Pos) -> Vma<V> {
         let areas = &mut self.chunks[pos.chunk].areas;
-        areas.remove(pos.index);
+        let vma = areas.remove(pos.index);
         let empty = areas.is_empty();
         self.len -= 1;
         if empty {
@@ -166,6 +166,7 @@ impl<V: VmaData> Store<V> {
         }
         self.gap_grew(pos);
         self.shrink(pos.chunk);
+        vma
     }
 
     /// Removes every area that starts in `range`; the caller has cut areas at its ends.
