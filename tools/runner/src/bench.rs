@@ -3,7 +3,9 @@
 //! Idea: the program `bench` in the initramfs does the measuring, the same binary on both kernels. Rounds alternate, a
 //! new boot each, so that what else the host does meets both; the table has medians. Linux runs with its expensive
 //! safety options switched off: the harder opponent. With `--icount` the guest's clock counts instructions, which is
-//! exact but chaotic, so every round gets another seed.
+//! exact but chaotic, so every round gets another seed. With `--disk` the program measures files on a disk ([`disk`]).
+
+mod disk;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,6 +18,7 @@ use crate::arch::Arch;
 use crate::cli::BenchArgs;
 use crate::guest::Guest;
 use crate::machine::{Accel, Machine};
+use crate::tree::Tree;
 use crate::{cargo, places, progress, setup, testing};
 
 const LIMIT: Duration = Duration::from_secs(1800);
@@ -29,11 +32,15 @@ const BOOT: &str = "boot (ms)";
 const MEMORY: &str = "memory used (KiB)";
 const IMAGE: &str = "kernel image (KiB)";
 
+/// Where modules lie in the initramfs of a kernel that needs them.
+const MODULES: &str = "lib/bench-modules";
+
 /// The values of each item, one a round, by name.
 type Values = BTreeMap<String, Vec<f64>>;
 
 /// Measures on one or all architectures and prints a table for each.
 pub fn run(args: &BenchArgs) -> Result<()> {
+    let image = if args.disk { Some(disk::image()?) } else { None };
     for arch in args.arch.map_or(Arch::ALL.to_vec(), |arch| vec![arch]) {
         let mut systems = vec![("Ochre", machine(args, arch, None), Values::new())];
         if args.against.is_some() {
@@ -43,7 +50,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         for round in 1..=args.rounds {
             for (name, machine, values) in &mut systems {
                 progress::step("Measuring", format!("{name} on {arch}, round {round} of {}", args.rounds));
-                measure(args, machine, round, values, &mut order)
+                measure(args, machine, round, image.as_deref(), values, &mut order)
                     .with_context(|| format!("{name} on {arch}"))?;
             }
         }
@@ -79,19 +86,28 @@ fn measure(
     args: &BenchArgs,
     machine: &mut Machine,
     round: u32,
+    disk: Option<&Path>,
     values: &mut Values,
     order: &mut Vec<String>,
 ) -> Result<()> {
     machine.qemu = args.icount.then(|| format!("-icount shift=0,sleep=off -seed {round}"));
+    let mut files = Tree::default();
+    let mut what = format!("bench {}", args.only.join(" "));
+    if let Some(image) = disk {
+        machine.qemu = Some(disk::attach(image, machine)?);
+        what = disk::script();
+        if machine.kernel.is_some() {
+            disk::add_modules(machine.arch, &mut files)?;
+        }
+    }
     // Linux goes on starting for a while after its first program; waiting costs nothing when instructions are counted.
     let pause_s = if args.icount { 3 } else { 1 };
     let script = format!(
-        "sleep {pause_s}; sed -n 's/^MemAvailable: *\\([0-9]*\\).*/{MEMORY_MARK} \\1/p' /proc/meminfo; bench {}",
-        args.only.join(" ")
+        "sleep {pause_s}; sed -n 's/^MemAvailable: *\\([0-9]*\\).*/{MEMORY_MARK} \\1/p' /proc/meminfo; {what}"
     );
     // The program comes with the initramfs and nothing is sent later: input would arrive at random moments.
     let command = wire::Command { once: true, input: false, ..testing::command(&["sh", "-c", &script]) };
-    let mut guest = Guest::start(machine, &command)?;
+    let mut guest = Guest::start_with(machine, &command, files)?;
     let finished = guest.collect(LIMIT)?;
     let boot = guest.boot_time().unwrap_or_default();
     let image = image_bytes(guest.kernel())?;

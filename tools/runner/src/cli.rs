@@ -105,7 +105,8 @@ const BENCH_EXAMPLES: &str = "\
 Examples:
   cargo run -- bench                             Ochre alone, riscv64
   cargo run -- bench --against linux --arch x86_64 --rounds 7
-  cargo run -- bench --against linux --icount    instructions instead of time";
+  cargo run -- bench --against linux --icount    instructions instead of time
+  cargo run -- bench --disk --against linux      files on a disk";
 
 /// Options of `exec`.
 #[derive(Debug, Args)]
@@ -192,6 +193,10 @@ pub struct BenchArgs {
     /// Count instructions instead of time, with one CPU
     #[arg(long)]
     pub icount: bool,
+
+    /// Measure ext4 on a virtio disk instead of system calls: time only, and all items
+    #[arg(long, conflicts_with_all = ["icount", "only"])]
+    pub disk: bool,
 
     /// Number of CPUs
     #[arg(long, value_name = "N", default_value_t = 2)]

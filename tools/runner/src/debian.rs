@@ -9,6 +9,7 @@
 //! [`index`] gets along with them.
 
 pub mod index;
+mod modules;
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -249,8 +250,8 @@ Dir::Etc::preferencesparts "/dev/null";
 
     /// The newest Linux kernel image of the release: the file for `qemu -kernel`.
     pub fn linux(&self) -> Result<PathBuf> {
-        let to = self.dir.join("unpacked/linux");
-        if !to.exists() {
+        let to = self.linux_dir();
+        if !to.join("usr/lib/modules").exists() {
             let depends = shell::output(
                 self.apt("apt-cache").args(["depends", &format!("linux-image-{}", self.arch.debian())]),
             )?;
@@ -261,7 +262,8 @@ Dir::Etc::preferencesparts "/dev/null";
                 })
                 .context("linux-image has no dependency on an image")?;
             let deb = self.download(package)?;
-            replace_dir(&to, |fresh| unpack_boot(&deb, fresh))?;
+            let _ = fs::remove_dir_all(&to); // of a time when modules were not wanted
+            replace_dir(&to, |fresh| unpack_kernel(&deb, fresh))?;
             let _ = fs::remove_file(deb); // large, and not needed any more
         }
         let boot = to.join("boot");
@@ -270,6 +272,12 @@ Dir::Etc::preferencesparts "/dev/null";
             .map(|entry| entry.path())
             .find(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("vmlinu")))
             .with_context(|| format!("no kernel in {}", boot.display()))
+    }
+}
+
+impl Apt {
+    fn linux_dir(&self) -> PathBuf {
+        self.dir.join("unpacked/linux")
     }
 }
 
@@ -355,8 +363,8 @@ fn unpack(deb: &Path, to: &Path) -> Result<()> {
     shell::output(Command::new("dpkg-deb").arg("-x").arg(deb).arg(to)).map(drop)
 }
 
-/// Only `/boot`: a kernel package's modules are a hundred times its kernel.
-fn unpack_boot(deb: &Path, to: &Path) -> Result<()> {
+/// Only `/boot` and what disks need: a kernel package's modules are a hundred times its kernel.
+fn unpack_kernel(deb: &Path, to: &Path) -> Result<()> {
     let mut archive = Command::new("dpkg-deb")
         .arg("--fsys-tarfile")
         .arg(deb)
@@ -364,7 +372,9 @@ fn unpack_boot(deb: &Path, to: &Path) -> Result<()> {
         .spawn()
         .context("cannot run dpkg-deb")?;
     let stream = archive.stdout.take().context("no pipe")?;
-    let tar = Command::new("tar").arg("-xC").arg(to).arg("./boot").stdin(stream).status()?;
+    let mut tar = Command::new("tar");
+    tar.args(["-x", "--wildcards", "-C"]).arg(to).arg("./boot").args(modules::PATTERNS).stdin(stream);
+    let tar = tar.status()?;
     let archive = archive.wait()?;
     if !tar.success() || !archive.success() {
         bail!("cannot unpack {}", deb.display());

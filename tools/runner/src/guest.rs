@@ -190,8 +190,12 @@ impl Line {
 impl Guest {
     /// Boots `machine` with our agent, which runs `first` at once (nothing, when its `argv` is empty).
     pub fn start(machine: &Machine, first: &Command) -> Result<Self> {
+        Self::start_with(machine, first, Tree::default())
+    }
+
+    /// As [`Guest::start`], with more files.
+    pub fn start_with(machine: &Machine, first: &Command, mut extra: Tree) -> Result<Self> {
         let built = commands::build(machine)?;
-        let mut extra = Tree::default();
         extra.file(wire::EXEC_FILE, 0o600, first.to_bytes());
         let file = places::run_dir()?.join("initramfs.cpio");
         let initramfs = initramfs::write(file, &[&built.tree, &extra])?;

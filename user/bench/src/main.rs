@@ -5,6 +5,7 @@
 //! a tenth of N milliseconds (default 20), repeats that for three times N, and reports the best run:
 //! interference only makes a run longer. With QEMU's `-icount shift=0` a nanosecond is an instruction. With `--count` an item
 //! runs once and just so often, for a profiler, or to compare what two kernels cost the emulator's host.
+//! `bench --disk DIR` measures the file system of DIR instead.
 
 #![no_std]
 #![no_main]
@@ -12,6 +13,7 @@
 extern crate alloc;
 
 mod calls;
+mod disk;
 mod files;
 mod memory;
 mod tasks;
@@ -102,6 +104,7 @@ fn main() -> i32 {
                 ITEMS.iter().for_each(|(name, _)| println!("{name}"));
                 return 0;
             }
+            "--disk" => return i32::from(disk::run(env::arg(at).unwrap_or("/mnt")) > 0),
             "--count" => {
                 count = env::arg(at).and_then(|v| v.parse().ok());
                 at += 1;
