@@ -120,7 +120,7 @@ impl InodeOps for Slave {
         self
     }
 
-    fn revalidate(&self, _inode: &InodeRef) -> bool {
+    fn revalidate(&self, _inode: &InodeRef, _dir: &InodeRef, _name: &[u8]) -> bool {
         devices::pts(self.number).is_some()
     }
 }

@@ -178,7 +178,7 @@ impl InodeOps for NodeOps {
         }
     }
 
-    fn revalidate(&self, inode: &InodeRef) -> bool {
+    fn revalidate(&self, inode: &InodeRef, _dir: &InodeRef, _name: &[u8]) -> bool {
         let meta = self.node.meta();
         if let Some((uid, gid)) = meta.owner() {
             inode.set_owner(uid, gid);

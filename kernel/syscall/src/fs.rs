@@ -421,7 +421,7 @@ fn get_lock(ctx: &Ctx, file: &File, arg: usize, open_file: bool) -> Result<usize
     }
     let kind = lock_kind(lock.l_type)?.ok_or(Errno::EINVAL)?;
     let (start, end) = lock_range(file, &lock)?;
-    match locks::test(file, lock_owner(ctx, file, open_file), start, end, kind) {
+    match locks::test(file, lock_owner(ctx, file, open_file), start, end, kind)? {
         None => lock.l_type = F_UNLCK,
         Some(held) => {
             lock.l_type = if held.kind == reclock::Kind::Read { F_RDLCK } else { F_WRLCK };

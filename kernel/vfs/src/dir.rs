@@ -50,6 +50,11 @@ impl DirSink {
         self.bytes
     }
 
+    /// Bytes of records that still fit.
+    pub fn room(&self) -> usize {
+        self.limit - self.bytes.len()
+    }
+
     /// Whether an entry did not fit.
     pub fn is_full(&self) -> bool {
         self.full

@@ -14,6 +14,7 @@ use crate::epoll::Watchers;
 use crate::fs_context::Caller;
 use crate::inode::{FileType, InodeRef};
 use crate::iobuf::IoBuf;
+use crate::locks;
 use crate::mount::MountFlags;
 use crate::notify;
 use crate::path::Path;
@@ -111,6 +112,11 @@ pub trait FileOps: Send + Sync + 'static {
         Err(Errno::ENODEV)
     }
 
+    /// Stores through shared mappings reach the file; see [`vm::VmFile::shares_stores`].
+    fn shares_stores(&self) -> bool {
+        true
+    }
+
     /// The page cache, for sendfile and splice to take folios from.
     fn mapping(&self, file: &File) -> Option<Arc<Mapping>> {
         None
@@ -125,6 +131,28 @@ pub trait FileOps: Send + Sync + 'static {
     /// fallocate(2), arguments checked.
     fn fallocate(&self, file: &File, mode: u32, offset: u64, len: u64) -> Result<()> {
         Err(if file.inode().file_type() == FileType::Fifo { Errno::ESPIPE } else { Errno::ENODEV })
+    }
+
+    /// A record lock was granted here, or given up (`None`): a server that others use as well is asked, too. `range`
+    /// has both ends included; EAGAIN when somebody else holds it and `wait` is false.
+    fn lock(
+        &self,
+        file: &File,
+        pid: i32,
+        range: (u64, u64),
+        kind: Option<locks::Kind>,
+        wait: bool,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    /// The lock on the server that is in the way of one for which nothing is in the way here.
+    fn get_lock(
+        &self,
+        file: &File,
+        wanted: &locks::Lock<locks::LockOwner>,
+    ) -> Result<Option<locks::Lock<locks::LockOwner>>> {
+        Ok(None)
     }
 
     /// A descriptor was closed (each one). Its error is close(2)'s.
@@ -644,6 +672,10 @@ impl vm::VmFile for File {
 
     fn writable(&self) -> bool {
         self.mode.contains(FileMode::WRITE)
+    }
+
+    fn shares_stores(&self) -> bool {
+        self.ops.shares_stores()
     }
 
     fn no_exec(&self) -> bool {

@@ -185,8 +185,9 @@ pub trait InodeOps: Send + Sync + 'static {
         Err(Errno::ENXIO)
     }
 
-    /// Whether what a walk found in the cache still exists (with [`InodeFlags::REVALIDATE`]).
-    fn revalidate(&self, inode: &InodeRef) -> bool {
+    /// Whether what a walk found in the cache as `name` in `dir` is still there (with [`InodeFlags::REVALIDATE`]).
+    /// `dir`'s contents lock may be held.
+    fn revalidate(&self, inode: &InodeRef, dir: &InodeRef, name: &[u8]) -> bool {
         true
     }
 

@@ -10,7 +10,8 @@ use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
-use reclock::{Kind, Lock, Ranges, WaitGraph};
+pub use reclock::{Kind, Lock};
+use reclock::{Ranges, WaitGraph};
 use sync::SpinLock;
 use sync::levels::{FileLocks, Leaf};
 use task::{WaitMode, WaitQueue};
@@ -38,6 +39,11 @@ impl LockOwner {
     /// An open file.
     pub fn open_file(file: &File) -> LockOwner {
         LockOwner { id: core::ptr::from_ref(file) as u64, pid: -1 }
+    }
+
+    /// Somebody of another machine, as a server of files names it.
+    pub fn remote(pid: i32) -> LockOwner {
+        LockOwner { id: u64::MAX, pid }
     }
 
     fn is_process(self) -> bool {
@@ -149,15 +155,42 @@ pub fn show(out: &mut dyn fmt::Write) -> fmt::Result {
     Ok(())
 }
 
-/// F_GETLK: the first lock in the way of this one.
-pub fn test(file: &File, owner: LockOwner, start: u64, end: u64, kind: Kind) -> Option<Lock<LockOwner>> {
-    let locks = file.inode().locks.get()?;
-    let state = locks.state.lock();
-    state.records.conflict(&Lock { start, end, kind, owner }).copied()
+/// F_GETLK: the first lock in the way of this one, here or on the server that has the file.
+pub fn test(
+    file: &File,
+    owner: LockOwner,
+    start: u64,
+    end: u64,
+    kind: Kind,
+) -> Result<Option<Lock<LockOwner>>> {
+    let wanted = Lock { start, end, kind, owner };
+    let here = || file.inode().locks.get()?.state.lock().records.conflict(&wanted).copied();
+    match here() {
+        Some(held) => Ok(Some(held)),
+        None => file.ops().get_lock(file, &wanted),
+    }
 }
 
-/// F_SETLK, F_SETLKW: sets `start..=end` to `kind`, or unlocks it with `None`.
+/// F_SETLK, F_SETLKW: sets `start..=end` to `kind`, or unlocks it with `None`. A server that has the file is asked when
+/// the lock is free here; what it refuses is given up here.
 pub fn set(
+    file: &File,
+    owner: LockOwner,
+    start: u64,
+    end: u64,
+    kind: Option<Kind>,
+    wait: bool,
+) -> Result<()> {
+    set_here(file, owner, start, end, kind, wait)?;
+    let asked = file.ops().lock(file, owner.pid, (start, end), kind, wait);
+    if asked.is_err() && kind.is_some() {
+        // Unlocking needs no more memory than is reserved; if it did, the lock would stay until the close.
+        let _ = try_set(of(file.inode()), owner, start, end, None);
+    }
+    asked
+}
+
+fn set_here(
     file: &File,
     owner: LockOwner,
     start: u64,
@@ -261,6 +294,8 @@ pub(crate) fn descriptor_closed(table_id: u64, file: &Arc<File>) {
     let owner = LockOwner { id: table_id, pid: 0 };
     if locks.state.lock().records.remove_owner(owner) {
         locks.changed.wake_all();
+        // The descriptor is closed whatever a server says.
+        let _ = file.ops().lock(file, owner.pid, (0, u64::MAX), None, false);
     }
 }
 

@@ -347,14 +347,23 @@ fn revalidate(
     hash: u64,
     dentry: Arc<Dentry>,
 ) -> Result<Option<Arc<Dentry>>> {
-    if dentry.inode().ops.revalidate(dentry.inode()) {
+    if is_still(parent, name, hash, &dentry) {
         return Ok(Some(dentry));
     }
-    dcache::prune_children(&dentry);
-    drop(dcache::remove(parent, name, hash));
-    dentry.set_unlinked();
     drop(dentry);
     lookup_slow(parent, name, hash)
+}
+
+/// Whether a cached dentry is still what its file system has; one that is not leaves the cache.
+fn is_still(parent: &Arc<Dentry>, name: &[u8], hash: u64, dentry: &Arc<Dentry>) -> bool {
+    let inode = dentry.inode();
+    if !inode.flags.contains(InodeFlags::REVALIDATE) || inode.ops.revalidate(inode, parent.inode(), name) {
+        return true;
+    }
+    dcache::prune_children(dentry);
+    drop(dcache::remove(parent, name, hash));
+    dentry.set_unlinked();
+    false
 }
 
 #[cold]
@@ -370,10 +379,10 @@ fn lookup_slow(parent: &Arc<Dentry>, name: &[u8], hash: u64) -> Result<Option<Ar
 /// As [`find_child`] with the directory's contents lock held, for reading or writing.
 pub(crate) fn lookup_locked(parent: &Arc<Dentry>, name: &[u8], hash: u64) -> Result<Option<Arc<Dentry>>> {
     match dcache::lookup(parent, name, hash) {
-        // Revalidated by `find_child`; a removed directory learns nothing new.
-        Found::Positive(dentry) => return Ok(Some(dentry)),
+        // What may have changed by itself is asked for again under the lock: it decides what is made or removed.
+        Found::Positive(dentry) if is_still(parent, name, hash, &dentry) => return Ok(Some(dentry)),
         Found::Negative => return Ok(None),
-        Found::Unknown => {}
+        Found::Positive(_) | Found::Unknown => {}
     }
     let dir = parent.inode();
     let found = dir.ops.lookup(dir, name)?;

@@ -33,6 +33,12 @@ pub trait VmFile: Send + Sync {
         false
     }
 
+    /// Stores through shared mappings reach the file. Where they do not, a file that is open for writing is not mapped
+    /// shared: EINVAL.
+    fn shares_stores(&self) -> bool {
+        true
+    }
+
     /// On a file system mounted noexec.
     fn no_exec(&self) -> bool {
         false

@@ -203,6 +203,9 @@ fn plan_file(file: &Arc<dyn VmFile>, request: &MapRequest, mut flags: VmFlags) -
         if writes && (!file.writable() || file.append_only()) {
             return Err(Errno::EACCES);
         }
+        if file.writable() && !file.shares_stores() {
+            return Err(Errno::EINVAL);
+        }
         flags |= VmFlags::SHARED | VmFlags::MAYSHARE;
         if !file.writable() {
             flags -= VmFlags::MAYWRITE | VmFlags::SHARED;
