@@ -52,6 +52,7 @@ fn bring_up(info: &'static BootInfo, line: &CommandLine) -> Result<()> {
     sysfs::init()?;
     procfs::init(info.cmdline)?;
     ext4::init()?;
+    ninep::init()?;
     register_files();
     schedfs::init();
     kcore::park::init();
@@ -68,6 +69,7 @@ fn bring_up(info: &'static BootInfo, line: &CommandLine) -> Result<()> {
     virtio::init();
     virtio_blk::init();
     virtio_console::init();
+    virtio_9p::init();
     loopdev::init()?;
     syscall::install();
     unpack_initramfs(info, &root);

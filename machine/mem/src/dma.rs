@@ -52,6 +52,11 @@ impl DmaMemory {
         self.folio.read(offset, to);
     }
 
+    /// Copies bytes in. Panics beyond the end.
+    pub fn write(&self, offset: usize, from: &[u8]) {
+        self.folio.write(offset, from);
+    }
+
     /// The two bytes at an even offset, as one access. Panics beyond the end.
     #[inline]
     fn word(&self, offset: usize) -> &AtomicU16 {

@@ -101,6 +101,8 @@ levels! {
     Ext4 145;
     /// The bytes of one ext4 metadata block.
     Ext4Block 146;
+    /// 9P's short locks: inodes in use, identities that nobody uses any more.
+    P9 147;
     /// A mapping's tree of folios (Linux's i_pages lock).
     PageCache 148;
     /// A CPU's pages on their way to the replacement policy.

@@ -54,6 +54,7 @@ const ORDER: &[&[&str]] = &[
         "kernel/schedfs",
         "kernel/pci",
         "kernel/virtio",
+        "kernel/net9p",
         "kernel/reclaim",
         "kernel/block",
         "kernel/socket",
