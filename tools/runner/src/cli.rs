@@ -14,6 +14,7 @@ Examples:
   cargo run -- --arch x86_64 --smp 4             the same on x86_64 with 4 CPUs
   cargo run -- exec -- uname -a                  one program; its output, its exit status
   echo hello | cargo run -- exec -- tr a-z A-Z   with stdin
+  cargo run -- boot --share .                    this directory at /mnt/share
   cargo run -- exec --timeout 10 -- sh -c 'ps; exit 3'
   cargo run -- boot --root debian                bash on a disk with Debian
   cargo run -- boot --append 'loglevel=7 maxcpus=1' --gdb

@@ -72,6 +72,11 @@ pub struct Machine {
     #[arg(long, value_name = "FILE[,snapshot]")]
     pub drive: Vec<Drive>,
 
+    /// Share a directory of the host's with the guest, at /mnt/share, the next ones at /mnt/share1 and so on; `,readonly`
+    /// keeps the guest from changing it. May be repeated
+    #[arg(long, value_name = "DIR[,readonly]")]
+    pub share: Vec<Share>,
+
     /// A static BusyBox to use instead of Debian's
     #[arg(long, value_name = "FILE")]
     pub busybox: Option<PathBuf>,
@@ -137,6 +142,48 @@ impl Drive {
     }
 }
 
+/// A directory of the host's for the guest, by virtio-9p.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Share {
+    /// The directory.
+    pub dir: PathBuf,
+    /// Whether the guest may not change it.
+    pub read_only: bool,
+}
+
+impl FromStr for Share {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Share, String> {
+        let (dir, read_only) = match text.strip_suffix(",readonly") {
+            Some(dir) => (dir, true),
+            None => (text, false),
+        };
+        if Path::new(dir).is_dir() {
+            Ok(Share { dir: dir.into(), read_only })
+        } else {
+            Err(format!("{dir} is no directory"))
+        }
+    }
+}
+
+impl Share {
+    /// The arguments that attach it as share number `number` of a machine whose virtio devices end in `bus`. The
+    /// guest's program `init` knows the tags: share, share1 and so on.
+    pub fn arguments(&self, number: usize, bus: &str) -> [String; 4] {
+        let dir = self.dir.display().to_string().replace(',', ",,");
+        let access = if self.read_only { ",readonly=on" } else { "" };
+        let tag = if number == 0 { "share".to_owned() } else { format!("share{number}") };
+        // Below one directory there may be several devices, whose inode numbers must not meet.
+        [
+            "-fsdev".into(),
+            format!("local,id=share{number},path={dir},security_model=none,multidevs=remap{access}"),
+            "-device".into(),
+            format!("virtio-9p-{bus},fsdev=share{number},mount_tag={tag}"),
+        ]
+    }
+}
+
 /// What the guest's root file system is.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Root {
@@ -185,6 +232,7 @@ impl Machine {
             root: Root::default(),
             snapshot: false,
             drive: Vec::new(),
+            share: Vec::new(),
             busybox: None,
             gdb: false,
             debug: false,

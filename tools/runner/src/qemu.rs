@@ -92,15 +92,18 @@ pub fn arguments(machine: &Machine, kernel: &Path, initramfs: &Path) -> Result<V
     add(&["-machine", board, "-accel", accel, "-cpu", if kvm { "host" } else { cpu }]);
     add(&["-smp", &machine.smp.to_string(), "-m", &machine.mem]);
     add(&["-append", &machine.command_line()]);
-    let disk = match (machine.arch, machine.board) {
-        (Arch::Riscv64, _) | (Arch::X86_64, Board::Microvm) => "virtio-blk-device",
-        (Arch::X86_64, Board::Q35) => "virtio-blk-pci",
+    let bus = match (machine.arch, machine.board) {
+        (Arch::Riscv64, _) | (Arch::X86_64, Board::Microvm) => "device",
+        (Arch::X86_64, Board::Q35) => "pci",
     };
     for (number, drive) in machine.drive.iter().enumerate() {
         let drive = Drive { snapshot: drive.snapshot || machine.snapshot, ..drive.clone() };
-        add(&drive.arguments(number, disk).each_ref().map(String::as_str));
+        add(&drive.arguments(number, &format!("virtio-blk-{bus}")).each_ref().map(String::as_str));
     }
-    if !machine.drive.is_empty() {
+    for (number, share) in machine.share.iter().enumerate() {
+        add(&share.arguments(number, bus).each_ref().map(String::as_str));
+    }
+    if !machine.drive.is_empty() || !machine.share.is_empty() {
         add(&["-global", "virtio-mmio.force-legacy=false"]);
     }
     if machine.gdb {

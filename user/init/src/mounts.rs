@@ -1,5 +1,8 @@
 //! The file systems that every program expects, and the end of those on disks.
 
+use alloc::ffi::CString;
+use alloc::format;
+use alloc::string::String;
 use core::ffi::CStr;
 
 use alloc::ffi::CString;
@@ -78,6 +81,7 @@ pub fn mount_all() {
             Err(_) => {}
         }
     }
+    mount_shares();
     for (target, path) in DEV_LINKS {
         let _ = fs::symlink(target, path); // mostly convenience
     }
@@ -127,4 +131,25 @@ fn unescaped(name: &[u8]) -> Vec<u8> {
         }
     }
     out
+}
+
+/// Directories of the host's, by the mount tags that `--share` gives: at /mnt/share, /mnt/share1 and so on, as far as
+/// there are any. Contents are cached as long as the host does not change them.
+fn mount_shares() {
+    const OPTIONS: &CStr = c"trans=virtio,version=9p2000.L,cache=mmap";
+    for number in 0u32.. {
+        let tag = if number == 0 { String::from("share") } else { format!("share{number}") };
+        let (Ok(place), Ok(tag)) = (CString::new(format!("/mnt/{tag}")), CString::new(tag)) else { return };
+        let made = fs::mkdir(&place, 0o755).is_ok();
+        if let Err(e) = fs::mount(&tag, &place, c"9p", nr::MS_NOSUID | nr::MS_NODEV, OPTIONS) {
+            // Without such a tag, or on a kernel without 9P, there is nothing to say.
+            if !matches!(e, Errno::ENOENT | Errno::ENODEV) {
+                eprintln!("init: cannot mount {tag:?} on {place:?}: {e}");
+            }
+            if made {
+                let _ = fs::rmdir(&place); // an empty directory disturbs nobody
+            }
+            return;
+        }
+    }
 }
