@@ -53,6 +53,7 @@ fn bring_up(info: &'static BootInfo, line: &CommandLine) -> Result<()> {
     procfs::init(info.cmdline)?;
     ext4::init()?;
     ninep::init()?;
+    overlay::init()?;
     register_files();
     schedfs::init();
     kcore::park::init();

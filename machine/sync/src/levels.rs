@@ -46,6 +46,8 @@ levels! {
     FilePosition 18;
     /// A directory's or file's contents (Linux's i_rwsem). Parent before child.
     InodeContents 20;
+    /// Copying up in an overlay; the layers' own locks come below it.
+    OverlayCopy 22;
     /// The part of a generated file that was made last; held while more is made and copied out.
     KernelText 24;
     /// Process tree, groups and sessions, when a change must sleep.

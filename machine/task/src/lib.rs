@@ -28,7 +28,7 @@ mod task;
 mod wait;
 
 pub use inspect::{UserPlace, with_user};
-pub use mutex::{Mutex, MutexGuard, assert_nothing_held};
+pub use mutex::{Mutex, MutexGuard, Stacked, assert_nothing_held, stacked};
 pub use rescue::{abandon, can_be_abandoned, with_rescue};
 pub use rwsem::{RwSemaphore, SemReadGuard, SemWriteGuard};
 pub use scheduler::{

@@ -151,6 +151,35 @@ pub(crate) fn released<L: Level>() {
     }
 }
 
+/// A file system on top of others calls into them with its own locks held, which are of the same levels; the order is
+/// from the top down then, not that of the levels. While this guard lives, sleeping locks are ordered among those that
+/// were taken under it. Locks are given back before it goes.
+pub struct Stacked {
+    #[cfg(debug_assertions)]
+    above: alloc::vec::Vec<u16>,
+    _not_send: PhantomData<*mut ()>,
+}
+
+/// The current task goes one file system down.
+pub fn stacked() -> Stacked {
+    Stacked {
+        #[cfg(debug_assertions)]
+        above: core::mem::take(&mut *crate::current().held_sleeping.lock()),
+        _not_send: PhantomData,
+    }
+}
+
+impl Drop for Stacked {
+    fn drop(&mut self) {
+        #[cfg(debug_assertions)]
+        {
+            let above = core::mem::take(&mut self.above);
+            let below = core::mem::replace(&mut *crate::current().held_sleeping.lock(), above);
+            debug_assert!(below.is_empty(), "locks of the file system below are still held: {below:?}");
+        }
+    }
+}
+
 /// Debug builds: what a system call or a fault leaves behind when it is done. Preemption on, no lock held.
 #[inline]
 pub fn assert_nothing_held() {

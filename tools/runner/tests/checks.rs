@@ -16,6 +16,7 @@ const GROUPS: &[&str] = &[
     "trees",
     "files",
     "direct",
+    "overlay",
     "pipes",
     "polling",
     "events",

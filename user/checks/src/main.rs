@@ -24,6 +24,7 @@ mod lab;
 mod locks;
 mod memory;
 mod names;
+mod overlay;
 mod pipes;
 mod polling;
 mod processes;
@@ -102,6 +103,7 @@ const GROUPS: &[(&str, &[Check])] = &[
     ("files", files::CHECKS),
     ("caching", caching::CHECKS),
     ("direct", direct::CHECKS),
+    ("overlay", overlay::CHECKS),
     ("pipes", pipes::CHECKS),
     ("polling", polling::CHECKS),
     ("events", events::CHECKS),

@@ -1,0 +1,305 @@
+//! overlayfs: layers seen as one, copies, whiteouts, opaque directories; and what they look like from below.
+
+use crate::names::scratch;
+use crate::{Check, Failure, Outcome, ensure, equal, skip};
+use alloc::vec::Vec;
+use core::ffi::CStr;
+use rt::nr::*;
+use rt::{Errno, Result, fs, io, syscall};
+
+pub const CHECKS: &[Check] = &[
+    ("merged", || mounted(merged)),
+    ("hidden_below", || mounted(hidden_below)),
+    ("copied_up", || mounted(copied_up)),
+    ("attributes", || mounted(attributes)),
+    ("removed", || mounted(removed)),
+    ("removed_directory", || mounted(removed_directory)),
+    ("renamed", || mounted(renamed)),
+    ("linked", || mounted(linked)),
+    ("made", || mounted(made)),
+    ("read_only", read_only),
+    ("options", options),
+];
+
+const DATA: &CStr = c"lowerdir=top:bottom,upperdir=upper,workdir=work";
+
+fn mount(data: &CStr) -> Result<()> {
+    fs::mount(c"overlay", c"m", c"overlay", 0, data)
+}
+
+/// Makes the layers in a fresh directory.
+fn layers() -> Result<()> {
+    scratch()?;
+    for dir in
+        [c"top", c"bottom", c"upper", c"work", c"m", c"top/dir", c"bottom/dir", c"top/hides", c"bottom/hides"]
+    {
+        fs::mkdir(dir, 0o755)?;
+    }
+    fs::write_file(c"bottom/file", b"bottom")?;
+    fs::write_file(c"top/file", b"top")?;
+    fs::write_file(c"bottom/other", b"other")?;
+    fs::write_file(c"bottom/gone", b"gone")?;
+    fs::write_file(c"bottom/dir/a", b"a")?;
+    fs::write_file(c"bottom/dir/b", b"b")?;
+    fs::write_file(c"top/dir/b", b"b of the top")?;
+    fs::write_file(c"top/dir/c", b"c")?;
+    fs::write_file(c"bottom/hides/below", b"below")?;
+    fs::mknod(c"top/gone", S_IFCHR, 0)?;
+    set_attribute(c"top/hides", c"trusted.overlay.opaque", b"y")
+}
+
+/// Where overlays cannot be made, or not from what is there, the check says nothing.
+fn unless_impossible(result: Result<()>) -> Outcome {
+    match result {
+        Err(Errno::EPERM | Errno::ENODEV | Errno::EOPNOTSUPP) => Err(skip("no overlay can be mounted here")),
+        result => Ok(result?),
+    }
+}
+
+/// Runs a check in the directory that has the layers and, at `m`, the overlay.
+fn mounted(check: fn() -> Outcome) -> Outcome {
+    unless_impossible(layers())?;
+    unless_impossible(mount(DATA))?;
+    let outcome = check();
+    fs::umount(c"m", MNT_DETACH)?;
+    outcome
+}
+
+fn set_attribute(path: &CStr, name: &CStr, value: &[u8]) -> Result<()> {
+    // SAFETY: 1. the strings and the value live for the call, which is told the value's length.
+    unsafe { syscall!(__NR_setxattr, path.as_ptr(), name.as_ptr(), value.as_ptr(), value.len(), 0) }.map(drop)
+}
+
+fn attribute(path: &CStr, name: &CStr) -> Result<Vec<u8>> {
+    let mut value = [0u8; 64];
+    // SAFETY: 1. the strings live for the call; 2. the buffer is as long as it is told.
+    let len =
+        unsafe { syscall!(__NR_getxattr, path.as_ptr(), name.as_ptr(), value.as_mut_ptr(), value.len()) }?;
+    Ok(value[..len].to_vec())
+}
+
+fn names(path: &CStr) -> Result<Vec<Vec<u8>>> {
+    let fd = fs::open(path, O_RDONLY | O_DIRECTORY, 0)?;
+    let mut names = fs::list(fd)?;
+    io::close(fd)?;
+    names.retain(|name| name != b"." && name != b"..");
+    names.sort();
+    Ok(names)
+}
+
+fn is_whiteout(path: &CStr) -> Result<bool> {
+    let stat = fs::lstat(path)?;
+    Ok(stat.st_mode & S_IFMT == S_IFCHR && stat.st_rdev == 0)
+}
+
+fn append(path: &CStr, text: &[u8]) -> Result<()> {
+    let fd = fs::open(path, O_WRONLY | O_APPEND, 0)?;
+    io::write_all(fd, text)?;
+    io::close(fd)
+}
+
+fn merged() -> Outcome {
+    equal!(fs::read_file(c"m/file")?, b"top");
+    equal!(fs::read_file(c"m/other")?, b"other");
+    equal!(fs::read_file(c"m/dir/b")?, b"b of the top");
+    equal!(names(c"m/dir")?, [b"a", b"b", b"c"]);
+    equal!(names(c"m")?, [&b"dir"[..], b"file", b"hides", b"other"]);
+    equal!(fs::stat(c"m/file")?.st_dev, fs::stat(c"m/dir")?.st_dev);
+    // Reading changes nothing above.
+    equal!(names(c"upper")?.len(), 0);
+    // Positions of a directory that was read can be gone back to.
+    let fd = fs::open(c"m/dir", O_RDONLY | O_DIRECTORY, 0)?;
+    let first = fs::list(fd)?.len();
+    io::seek(fd, 0, SEEK_SET)?;
+    equal!(fs::list(fd)?.len(), first);
+    Ok(())
+}
+
+fn hidden_below() -> Outcome {
+    equal!(fs::stat(c"m/gone").err(), Some(Errno::ENOENT));
+    equal!(names(c"m/hides")?.len(), 0);
+    equal!(fs::stat(c"m/hides/below").err(), Some(Errno::ENOENT));
+    // What was hidden may be made anew.
+    fs::write_file(c"m/gone", b"again")?;
+    equal!(fs::read_file(c"upper/gone")?, b"again");
+    equal!(fs::read_file(c"bottom/gone")?, b"gone");
+    Ok(())
+}
+
+fn copied_up() -> Outcome {
+    let reader = fs::open(c"m/other", O_RDONLY, 0)?;
+    append(c"m/other", b" and more")?;
+    equal!(fs::read_file(c"m/other")?, b"other and more");
+    equal!(fs::read_file(c"upper/other")?, b"other and more");
+    equal!(fs::read_file(c"bottom/other")?, b"other");
+    let mut buffer = [0; 64];
+    let len = io::read_full(reader, &mut buffer)?;
+    equal!(&buffer[..len], b"other and more");
+    // With the directories on the way.
+    append(c"m/dir/a", b"!")?;
+    equal!(names(c"upper/dir")?, [b"a"]);
+    equal!(names(c"m/dir")?, [b"a", b"b", b"c"]);
+    equal!(fs::read_file(c"m/dir/a")?, b"a!");
+    // Opening to cut it off keeps the name and nothing else.
+    io::close(fs::open(c"m/file", O_WRONLY | O_TRUNC, 0)?)?;
+    equal!(fs::stat(c"m/file")?.st_size, 0);
+    equal!(fs::read_file(c"top/file")?, b"top");
+    Ok(())
+}
+
+fn attributes() -> Outcome {
+    let before = fs::stat(c"bottom/dir/a")?;
+    fs::chmod(c"m/dir/a", 0o640)?;
+    equal!(fs::stat(c"m/dir/a")?.st_mode & 0o7777, 0o640);
+    equal!(fs::stat(c"upper/dir/a")?.st_mode & 0o7777, 0o640);
+    equal!(fs::stat(c"upper/dir/a")?.st_mtime, before.st_mtime);
+    equal!(fs::stat(c"bottom/dir/a")?.st_mode & 0o7777, before.st_mode & 0o7777);
+    equal!(fs::read_file(c"m/dir/a")?, b"a");
+    set_attribute(c"m/other", c"trusted.own", b"value")?;
+    equal!(attribute(c"m/other", c"trusted.own")?, b"value");
+    equal!(attribute(c"upper/other", c"trusted.own")?, b"value");
+    equal!(attribute(c"bottom/other", c"trusted.own"), Err(Errno::ENODATA));
+    // The overlay's own are not shown.
+    ensure!(attribute(c"m/hides", c"trusted.overlay.opaque").is_err(), "its own attribute shows");
+    Ok(())
+}
+
+fn removed() -> Outcome {
+    fs::unlink(c"m/other")?;
+    equal!(fs::stat(c"m/other").err(), Some(Errno::ENOENT));
+    ensure!(is_whiteout(c"upper/other")?, "no whiteout");
+    equal!(names(c"m")?, [&b"dir"[..], b"file", b"hides"]);
+    equal!(fs::unlink(c"m/other"), Err(Errno::ENOENT));
+    fs::write_file(c"m/other", b"new")?;
+    equal!(fs::read_file(c"upper/other")?, b"new");
+    // One that both have.
+    append(c"m/file", b"!")?;
+    fs::unlink(c"m/file")?;
+    ensure!(is_whiteout(c"upper/file")?, "no whiteout");
+    // One that only the upper layer has leaves nothing.
+    fs::write_file(c"m/mine", b"")?;
+    fs::unlink(c"m/mine")?;
+    equal!(fs::lstat(c"upper/mine").err(), Some(Errno::ENOENT));
+    // An open file goes on without its name.
+    let fd = fs::open(c"m/dir/c", O_RDONLY, 0)?;
+    fs::unlink(c"m/dir/c")?;
+    equal!(io::read(fd, &mut [0; 4])?, 1);
+    equal!(fs::read_file(c"bottom/other")?, b"other");
+    Ok(())
+}
+
+fn removed_directory() -> Outcome {
+    equal!(fs::rmdir(c"m/dir"), Err(Errno::ENOTEMPTY));
+    for file in [c"m/dir/a", c"m/dir/b", c"m/dir/c"] {
+        fs::unlink(file)?;
+    }
+    equal!(names(c"m/dir")?.len(), 0);
+    fs::rmdir(c"m/dir")?;
+    ensure!(is_whiteout(c"upper/dir")?, "no whiteout");
+    fs::mkdir(c"m/dir", 0o750)?;
+    equal!(names(c"m/dir")?.len(), 0);
+    equal!(attribute(c"upper/dir", c"trusted.overlay.opaque")?, b"y");
+    equal!(fs::stat(c"m/dir")?.st_mode & 0o7777, 0o750);
+    fs::write_file(c"m/dir/new", b"new")?;
+    equal!(names(c"m/dir")?, [b"new"]);
+    // What is removed and made again in memory looks the same when it is looked up anew.
+    fs::umount(c"m", MNT_DETACH)?;
+    mount(DATA)?;
+    equal!(names(c"m/dir")?, [b"new"]);
+    Ok(())
+}
+
+fn renamed() -> Outcome {
+    fs::rename(c"m/file", c"m/moved", 0)?;
+    equal!(fs::read_file(c"m/moved")?, b"top");
+    equal!(fs::stat(c"m/file").err(), Some(Errno::ENOENT));
+    ensure!(is_whiteout(c"upper/file")?, "no whiteout");
+    fs::rename(c"m/moved", c"m/other", 0)?;
+    equal!(fs::read_file(c"m/other")?, b"top");
+    equal!(fs::lstat(c"upper/moved").err(), Some(Errno::ENOENT));
+    // Over a whiteout, and back.
+    fs::rename(c"m/other", c"m/file", 0)?;
+    equal!(fs::read_file(c"m/file")?, b"top");
+    ensure!(is_whiteout(c"upper/other")?, "no whiteout");
+    // A directory with parts below stays; one of the upper layer's own moves.
+    equal!(fs::rename(c"m/dir", c"m/elsewhere", 0), Err(Errno::EXDEV));
+    fs::mkdir(c"m/new", 0o755)?;
+    fs::write_file(c"m/new/inside", b"inside")?;
+    fs::rename(c"m/new", c"m/newer", 0)?;
+    equal!(fs::read_file(c"m/newer/inside")?, b"inside");
+    // To where something is hidden below: that does not come back inside of it.
+    fs::unlink(c"m/dir/a")?;
+    fs::unlink(c"m/dir/b")?;
+    fs::unlink(c"m/dir/c")?;
+    fs::rename(c"m/newer", c"m/dir", 0)?;
+    equal!(names(c"m/dir")?, [b"inside"]);
+    fs::rename(c"m/dir", c"m/last", 0)?;
+    equal!(names(c"m/last")?, [b"inside"]);
+    equal!(fs::stat(c"m/dir").err(), Some(Errno::ENOENT));
+    Ok(())
+}
+
+fn linked() -> Outcome {
+    fs::link(c"m/other", c"m/second")?;
+    equal!(fs::stat(c"m/second")?.st_nlink as u64, 2);
+    equal!(fs::stat(c"m/second")?.st_ino, fs::stat(c"m/other")?.st_ino);
+    append(c"m/second", b"!")?;
+    equal!(fs::read_file(c"m/other")?, b"other!");
+    fs::unlink(c"m/other")?;
+    equal!(fs::stat(c"m/second")?.st_nlink as u64, 1);
+    fs::link(c"m/second", c"m/other")?;
+    equal!(fs::read_file(c"upper/other")?, b"other!");
+    equal!(fs::read_file(c"bottom/other")?, b"other");
+    Ok(())
+}
+
+fn made() -> Outcome {
+    fs::mkdir(c"m/dir/new", 0o700)?;
+    fs::symlink(c"../dir/a", c"m/dir/link")?;
+    equal!(fs::read_file(c"m/dir/link")?, b"a");
+    fs::mknod(c"m/fifo", S_IFIFO | 0o600, 0)?;
+    equal!(fs::lstat(c"upper/fifo")?.st_mode & S_IFMT, S_IFIFO);
+    equal!(fs::mknod(c"m/whiteout", S_IFCHR | 0o600, 0), Err(Errno::EPERM));
+    equal!(fs::mkdir(c"m/dir", 0o700), Err(Errno::EEXIST));
+    equal!(names(c"m/dir")?, [&b"a"[..], b"b", b"c", b"link", b"new"]);
+    equal!(names(c"upper/dir")?, [&b"link"[..], b"new"]);
+    // Nothing is left where things are prepared.
+    equal!(names(c"work/work")?.len(), 0);
+    Ok(())
+}
+
+fn read_only() -> Outcome {
+    unless_impossible(layers())?;
+    unless_impossible(mount(c"lowerdir=top:bottom"))?;
+    let checked = || -> Outcome {
+        equal!(names(c"m/dir")?, [b"a", b"b", b"c"]);
+        equal!(fs::open(c"m/file", O_WRONLY, 0), Err(Errno::EROFS));
+        equal!(fs::unlink(c"m/file"), Err(Errno::EROFS));
+        equal!(fs::mkdir(c"m/new", 0o755), Err(Errno::EROFS));
+        equal!(fs::chmod(c"m/file", 0o600), Err(Errno::EROFS));
+        Ok(())
+    };
+    let outcome = checked();
+    fs::umount(c"m", MNT_DETACH)?;
+    outcome
+}
+
+fn options() -> Outcome {
+    unless_impossible(layers())?;
+    unless_impossible(mount(DATA))?;
+    fs::umount(c"m", MNT_DETACH)?;
+    let refused = |data: &CStr, error: Errno| -> core::result::Result<(), Failure> {
+        let result = mount(data);
+        if result.is_ok() {
+            fs::umount(c"m", MNT_DETACH)?;
+        }
+        equal!(result, Err(error));
+        Ok(())
+    };
+    refused(c"upperdir=upper,workdir=work", Errno::EINVAL)?;
+    refused(c"lowerdir=top,upperdir=upper", Errno::EINVAL)?;
+    refused(c"lowerdir=nowhere", Errno::ENOENT)?;
+    refused(c"lowerdir=top,upperdir=upper,workdir=upper", Errno::EINVAL)?;
+    refused(c"lowerdir=top,nonsense=1", Errno::EINVAL)?;
+    Ok(())
+}
