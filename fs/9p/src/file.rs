@@ -4,7 +4,7 @@ use crate::client::io_unit;
 use crate::inode::{Node, node};
 use crate::io::{OpenFid, bounce, piece};
 use crate::options::Cache;
-use abi::fcntl::{O_ACCMODE, O_DSYNC, O_LARGEFILE, O_RDONLY, O_SYNC};
+use abi::fcntl::{O_ACCMODE, O_DIRECT, O_DSYNC, O_LARGEFILE, O_RDONLY, O_SYNC};
 use abi::{Errno, errno::Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -20,6 +20,11 @@ const SEEK_END: u32 = 2;
 /// Of the flags of open(2), what the server is told. Creating, truncating and appending are done by other means.
 pub(crate) fn server_flags(flags: u32) -> u32 {
     flags & (O_ACCMODE | O_DSYNC | O_SYNC) | O_LARGEFILE
+}
+
+/// O_DIRECT: past the cache. Neither the protocol nor a copy wants anything aligned.
+fn is_direct(file: &File) -> bool {
+    file.flags() & O_DIRECT != 0
 }
 
 /// A regular file, opened.
@@ -128,6 +133,10 @@ impl P9File {
         }
         buf.truncate(usize::try_from(limit - start.min(limit)).unwrap_or(usize::MAX));
         vfs::attr::drop_privileges(inode, None)?;
+        if let Some(mapping) = node.data.mapping() {
+            // What is dirty there is older than what comes now.
+            mapping.flush_range(start, start.saturating_add(buf.remaining() as u64))?;
+        }
         let done = self.write_through(node, inode, start, buf)?;
         *pos = start + done as u64;
         Ok(done)
@@ -159,18 +168,21 @@ impl FileOps for P9File {
     }
 
     fn traits(&self) -> FileTraits {
-        FileTraits::REGULAR
+        FileTraits::REGULAR | FileTraits::DIRECT
     }
 
     fn read(&self, file: &File, pos: &mut u64, buf: &mut IoBuf) -> Result<usize> {
-        if self.reads_through {
+        if self.reads_through || is_direct(file) {
+            if let Some(mapping) = node(file.inode())?.data.mapping() {
+                mapping.flush_range(*pos, pos.saturating_add(buf.remaining() as u64))?;
+            }
             return self.read_through(pos, buf);
         }
         cached::read(file, &node(file.inode())?.mapping(file.inode()), pos, buf)
     }
 
     fn write(&self, file: &File, pos: &mut u64, buf: &mut IoBuf) -> Result<usize> {
-        if self.writes_through {
+        if self.writes_through || is_direct(file) {
             return self.write_directly(file, pos, buf);
         }
         cached::write(file, &node(file.inode())?.mapping(file.inode()), pos, buf)

@@ -53,7 +53,7 @@ impl FileOps for OverlayFile {
     }
 
     fn traits(&self) -> FileTraits {
-        FileTraits::REGULAR
+        self.real.traits() & (FileTraits::REGULAR | FileTraits::DIRECT)
     }
 
     fn read(&self, file: &File, pos: &mut u64, buf: &mut IoBuf) -> Result<usize> {
