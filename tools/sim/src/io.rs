@@ -4,6 +4,7 @@
 //! virtual, and a seed repeats a run exactly. Without a workload three are run that show why each
 //! scheduler was invented.
 
+mod chart;
 pub mod disk;
 pub mod engine;
 mod fifo;
@@ -16,6 +17,7 @@ use disk::Kind;
 use engine::{Result as Got, Run};
 use iosched_api::SchedulerInfo;
 use std::fmt::Write;
+use std::path::{Path, PathBuf};
 use workload::Program;
 
 /// All of them; `none` is first come, first served, as a device sees it without a scheduler.
@@ -41,6 +43,8 @@ Usage: sim io [options]
   --warmup TIME         how long to run before that   [default: 5s]
   --seed N              of everything random   [default: 1]
   --set NAME=VALUE      a knob of the policies that have it, as in /sys/block/*/queue/iosched
+  --chart FILE          an SVG of how long the first program's requests took, a curve for each policy; with
+                        one disk and a workload
   --help                this text
 
 A workload is a list of programs separated by ; each is read or write, then attributes, then xCOUNT:
@@ -79,6 +83,7 @@ struct Options {
     warmup_ns: u64,
     seed: u64,
     knobs: Vec<(String, u64)>,
+    chart: Option<PathBuf>,
 }
 
 /// Runs the command; its text, or what is wrong with the arguments.
@@ -97,7 +102,10 @@ pub fn main(args: &[String]) -> Result<String, String> {
         for disk in &options.disks {
             let title = if title.is_empty() { text } else { title };
             let _ = writeln!(out, "{}: {title}", disk.name());
-            table(&mut out, &options, *disk, &programs);
+            let curves = table(&mut out, &options, *disk, &programs);
+            if let Some(file) = &options.chart {
+                draw(file, *disk, title, &curves)?;
+            }
             let _ = writeln!(out);
         }
     }
@@ -113,6 +121,7 @@ fn parse(args: &[String]) -> Result<Options, String> {
         warmup_ns: 5_000_000_000,
         seed: 1,
         knobs: Vec::new(),
+        chart: None,
     };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
@@ -139,12 +148,16 @@ fn parse(args: &[String]) -> Result<Options, String> {
             "--time" => options.time_ns = time_ns(&value)?,
             "--warmup" => options.warmup_ns = time_ns(&value)?,
             "--seed" => options.seed = number(&value, 0, i64::MAX)? as u64,
+            "--chart" => options.chart = Some(PathBuf::from(value)),
             "--set" => {
                 let (knob, value) = value.split_once('=').ok_or("--set needs NAME=VALUE")?;
                 options.knobs.push((knob.to_string(), number(value, 0, i64::MAX)? as u64));
             }
             _ => return Err(format!("no option '{name}'; see sim io --help")),
         }
+    }
+    if options.chart.is_some() && (options.disks.len() != 1 || options.workload.is_none()) {
+        return Err("--chart needs one disk and a workload".to_string());
     }
     Ok(options)
 }
@@ -157,8 +170,14 @@ fn list<T>(text: &str, find: impl Fn(&str) -> Option<Vec<T>>) -> Result<Vec<T>, 
     Ok(all)
 }
 
-/// What each program gets of each policy.
-fn table(out: &mut String, options: &Options, disk: Kind, programs: &[Program]) {
+fn draw(file: &Path, disk: Kind, title: &str, curves: &[chart::Curve]) -> Result<(), String> {
+    let first = title.split(';').next().unwrap_or(title).trim();
+    chart::draw(file, &format!("{}: '{first}' of '{title}'", disk.name()), curves)
+}
+
+/// What each program gets of each policy; the latencies of the first.
+fn table(out: &mut String, options: &Options, disk: Kind, programs: &[Program]) -> Vec<chart::Curve> {
+    let mut curves = Vec::new();
     let _ = writeln!(
         out,
         "  {:<13} {:<34} {:>8} {:>9} {:>9} {:>9} {:>9} {:>9}",
@@ -174,7 +193,17 @@ fn table(out: &mut String, options: &Options, disk: Kind, programs: &[Program]) 
             let name = if number == 0 { info.name } else { "" };
             let _ = writeln!(out, "  {name:<13} {:<34} {}", program.text, row(got, options.time_ns));
         }
+        if let Some(first) = results.first() {
+            curves.push((info.name, curve(first)));
+        }
     }
+    curves
+}
+
+/// The distribution of latencies, by percent.
+fn curve(got: &Got) -> Vec<(f64, f64)> {
+    let at = |percent: u32| (got.latency.percentile_ns(f64::from(percent)) as f64 / 1e6, f64::from(percent));
+    (1..100).map(at).chain([(got.latency.max_ns() as f64 / 1e6, 100.0)]).collect()
 }
 
 fn row(got: &Got, time_ns: u64) -> String {

@@ -44,3 +44,16 @@ fn runs_repeat() {
     assert_eq!(main(&args), main(&args));
     assert!(main(&["--policy".into(), "nosuch".into()]).is_err());
 }
+
+#[test]
+fn a_chart_shows_one_workload_on_one_disk() {
+    let run = |args: &[&str]| super::main(&args.iter().map(|arg| arg.to_string()).collect::<Vec<_>>());
+    let file = std::env::temp_dir().join(format!("ochre-sim-io-{}.svg", std::process::id()));
+    let name = file.to_string_lossy().into_owned();
+    assert!(run(&["--chart", &name]).is_err_and(|error| error.contains("one disk")));
+    let text = ["--chart", &name, "--disk", "ssd", "--workload", "read random", "--time", "1s"];
+    run(&text).expect("a chart");
+    let drawn = std::fs::read_to_string(&file).expect("the file");
+    let _ = std::fs::remove_file(&file);
+    assert!(drawn.starts_with("<svg") && super::SCHEDULERS.iter().all(|info| drawn.contains(info.name)));
+}
