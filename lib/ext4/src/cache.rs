@@ -12,6 +12,8 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering
 
 /// Parts of the cache with a lock each.
 const SHARDS: usize = 16;
+/// Blocks dropped under one hold of a part's lock.
+const AT_ONCE: usize = 32;
 
 /// Which checksum a block carries. It is computed once, when its transaction commits, and not at every change:
 /// a directory block takes dozens of new names in one transaction.
@@ -199,26 +201,29 @@ impl<E: Env> Cache<E> {
         }
     }
 
-    /// Drops up to `wanted` blocks that nobody holds, the second time the hand passes them.
+    /// Drops up to `wanted` blocks, and [`AT_ONCE`], that nobody holds, the second time the hand passes them.
     fn evict(&self, shard: &mut Shard<E>, wanted: usize) -> usize {
-        let mut victims = Vec::new();
+        let wanted = wanted.min(AT_ONCE);
+        // Where memory is short none can be had for the list.
+        let (mut victims, mut count) = ([0; AT_ONCE], 0);
         let from = shard.hand;
         for (nr, block) in shard.blocks.range(from..).chain(shard.blocks.range(..from)).take(wanted * 8) {
             shard.hand = *nr + 1;
             let free = Arc::strong_count(block) == 1;
             if free && !block.used.swap(false, Ordering::Relaxed) {
-                victims.push(*nr);
-                if victims.len() == wanted {
+                victims[count] = *nr;
+                count += 1;
+                if count == wanted {
                     break;
                 }
             }
         }
-        for nr in &victims {
+        for nr in &victims[..count] {
             shard.blocks.remove(nr);
         }
-        shard.dropped += victims.len() as u64;
-        self.count.fetch_sub(victims.len(), Ordering::Relaxed);
-        victims.len()
+        shard.dropped += count as u64;
+        self.count.fetch_sub(count, Ordering::Relaxed);
+        count
     }
 
     /// Forgets a block: it is no metadata any more.
@@ -230,9 +235,30 @@ impl<E: Env> Cache<E> {
         }
     }
 
-    /// Gives memory back: tries to drop `wanted` blocks; how many it did.
+    /// How many blocks there are.
+    pub fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Gives memory back: tries to drop `wanted` blocks; how many it did. Short locks only, and allocates nothing.
     pub fn shrink(&self, wanted: usize) -> usize {
         let part = wanted.div_ceil(SHARDS);
-        self.shards.iter().map(|shard| self.evict(&mut shard.lock(), part)).sum()
+        let mut dropped = 0;
+        for shard in &self.shards {
+            let mut left = part;
+            while left > 0 {
+                let here = self.evict(&mut shard.lock(), left);
+                dropped += here;
+                left -= here;
+                if here < AT_ONCE {
+                    break;
+                }
+            }
+        }
+        dropped
     }
 }

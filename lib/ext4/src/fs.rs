@@ -10,6 +10,7 @@ use crate::orphan::Orphans;
 use abi::Errno;
 use abi::errno::Result;
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
@@ -103,7 +104,7 @@ pub struct Usage {
 pub struct Fs<E: Env> {
     pub env: E,
     pub geo: Geometry,
-    pub(crate) cache: Cache<E>,
+    pub(crate) cache: Arc<Cache<E>>,
     pub(crate) journal: Journal<E>,
     pub(crate) super_block: BlockRef<E>,
     pub(crate) groups: Vec<Group<E>>,
@@ -233,7 +234,7 @@ impl<E: Env> Fs<E> {
         let geo = geometry(&sb, env.device_bytes())?;
         env.set_block_size(geo.block_size)?;
         let limit = if options.cache_blocks == 0 { 2048 } else { options.cache_blocks };
-        let cache = Cache::new(limit);
+        let cache = Arc::new(Cache::new(limit));
         let super_block = cache.read(&env, (SUPER_OFFSET >> geo.block_bits) as u64)?;
         super_block.set_seal(Seal::Super);
         let mut fs = Box::new(Fs {
@@ -472,9 +473,9 @@ impl<E: Env> Fs<E> {
         let _ = self.env.flush();
     }
 
-    /// Gives memory of the cache back; how many blocks.
-    pub fn shrink(&self, wanted: usize) -> usize {
-        self.cache.shrink(wanted)
+    /// The blocks of metadata in memory, for whoever wants some of it back ([`Cache::shrink`]).
+    pub fn cache(&self) -> &Arc<Cache<E>> {
+        &self.cache
     }
 
     pub fn usage(&self) -> Usage {

@@ -55,6 +55,7 @@ pub mod xattr;
 
 use abi::Errno;
 
+pub use cache::Cache;
 pub use env::{Bytes, Env, Event, Lock, Write};
 pub use fs::{Fs, Geometry, Options, Usage};
 pub use inode::{Change, Node, Stat, Times};

@@ -397,7 +397,7 @@ fn threads() {
             for _ in 0..50 {
                 mount.fs.commit_all().unwrap();
                 mount.fs.checkpoint_now().unwrap();
-                mount.fs.shrink(100);
+                mount.fs.cache().shrink(100);
             }
         });
     });
