@@ -216,6 +216,10 @@ impl MappingOps for DataOps {
         self.instance.device().backing()
     }
 
+    fn read_ahead_pages(&self) -> u32 {
+        self.instance.device().disk().read_ahead_pages()
+    }
+
     fn pin(&self) -> Option<Arc<dyn Any + Send + Sync>> {
         let inode: ExtInode = self.inode.upgrade()?;
         Some(inode)

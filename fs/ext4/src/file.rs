@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use core::any::Any;
 use ext4_core::dir::block::mode_of_kind;
 use ext4_core::{Place, dir};
-use vfs::{DirSink, File, FileOps, FileTraits, IoBuf, cached, emit_dots};
+use vfs::{DirSink, Extent, File, FileOps, FileTraits, IoBuf, cached, emit_dots};
 use vm::{ErrSeen, MapSource, Mapping};
 
 const SEEK_DATA: u32 = 3;
@@ -130,6 +130,19 @@ impl FileOps for RegularFile {
         }
         inode.touch_modified();
         Ok(())
+    }
+
+    fn extent(&self, file: &File, at: u64, len: u64) -> Result<Extent> {
+        let node = ext(file.inode())?;
+        let bits = node.instance.fs.geo.block_bits;
+        let first = u32::try_from(at >> bits).map_err(|_| Errno::EFBIG)?;
+        let count = u32::try_from(len.div_ceil(1 << bits)).unwrap_or(u32::MAX);
+        let run = node.instance.fs.map(&node.node, first, count)?;
+        let place = match run.place {
+            Place::At(block) | Place::Unwritten(block) => Some(block << bits),
+            Place::Hole => None,
+        };
+        Ok(Extent { len: (u64::from(run.len) << bits).min(len), place })
     }
 }
 

@@ -40,8 +40,22 @@ pub(crate) struct Instance {
     left: SpinLock<BTreeMap<u32, Left>, Ext4>,
     pub worker: Arc<Worker>,
     sb: sync::Once<Weak<SuperBlock>>,
+    /// Registered with reclaim as long as the file system is mounted.
+    _metadata: Arc<Metadata>,
     /// The device is this mount's alone; given back with the instance.
     _claim: Claim,
+}
+
+/// The cache of metadata, as reclaim sees it.
+struct Metadata {
+    cache: Arc<ext4_core::Cache<KernelEnv>>,
+    blocks_per_page: usize,
+}
+
+impl vm::reclaim::Shrinker for Metadata {
+    fn shrink(&self, pages: usize) -> usize {
+        self.cache.shrink(pages.saturating_mul(self.blocks_per_page)) / self.blocks_per_page
+    }
 }
 
 /// The block device that a path names. ENOTBLK, ENXIO.
@@ -75,6 +89,10 @@ pub(crate) fn mount(
     options.core.cache_blocks = (mem::stats().total_pages / 32).clamp(256, 16384);
     let fs = Fs::mount(KernelEnv::new(device.clone()), options.core)?;
     let dev = device.dev();
+    let blocks_per_page = (arch::PAGE_SIZE / fs.geo.block_size).max(1);
+    let metadata = Arc::new(Metadata { cache: fs.cache().clone(), blocks_per_page });
+    let shrinker: Weak<Metadata> = Arc::downgrade(&metadata);
+    vm::reclaim::add_shrinker(shrinker)?;
     let worker = Worker::new();
     let instance = Arc::new(Instance {
         fs,
@@ -83,6 +101,7 @@ pub(crate) fn mount(
         left: SpinLock::new(BTreeMap::new()),
         worker: worker.clone(),
         sb: sync::Once::new(),
+        _metadata: metadata,
         _claim: claim,
     });
     let new = NewSuper {

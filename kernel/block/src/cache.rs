@@ -57,6 +57,10 @@ impl MappingOps for DeviceOps {
         read_pages(&device, folios);
     }
 
+    fn read_ahead_pages(&self) -> u32 {
+        self.device.upgrade().map_or(0, |device| device.disk().read_ahead_pages())
+    }
+
     fn write_pass(&self, pass: &mut WritePass<'_>) -> Result<()> {
         while let Some(run) = pass.next_run(256) {
             self.write_run(run);

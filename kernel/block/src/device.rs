@@ -249,6 +249,11 @@ impl BlockDevice {
         self.mapping.get()
     }
 
+    /// Swap does not need the page at `sector` any more. Spin locks only.
+    pub fn swap_slot_free(&self, sector: u64) {
+        self.disk.driver.swap_slot_free(self.start + sector);
+    }
+
     // ---- who uses it ----
 
     /// Takes the device for oneself: a mounted file system, swap. EBUSY when somebody has it.

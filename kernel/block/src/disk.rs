@@ -124,6 +124,12 @@ pub trait Driver: Send + Sync {
     /// Nobody has the whole disk open any more. Process context.
     fn last_close(&self) {}
 
+    /// Swap does not need the page at `sector` any more, for devices that keep it in memory (Linux's
+    /// swap_slot_free_notify). Called with spin locks of level `Swap` and below held: others may be taken above it only.
+    fn swap_slot_free(&self, sector: u64) {
+        let _ = sector;
+    }
+
     /// An ioctl that the block layer does not know.
     fn ioctl(&self, command: u32, argument: usize) -> Result<usize> {
         let _ = (command, argument);
@@ -286,6 +292,13 @@ impl Disk {
     /// The limits with what was set in sysfs.
     pub(crate) fn limits_now(&self) -> Limits {
         Limits { max_sectors: self.max_sectors.load(Relaxed), ..self.limits }
+    }
+
+    /// Pages that reads through the page cache read ahead at most (`queue/read_ahead_kb`). More than 16 MiB are not
+    /// looked for at once, whatever was set.
+    pub fn read_ahead_pages(&self) -> u32 {
+        const MOST: u32 = 4096;
+        (self.read_ahead_kb.load(Relaxed) / (arch::PAGE_SIZE / 1024) as u32).min(MOST)
     }
 
     /// The device that is the whole disk.

@@ -72,6 +72,7 @@ fn bring_up(info: &'static BootInfo, line: &CommandLine) -> Result<()> {
     virtio_console::init();
     virtio_9p::init();
     loopdev::init()?;
+    zram::init(line)?;
     syscall::install();
     unpack_initramfs(info, &root);
     start_first(line, crate::root::choose(line, root))?;

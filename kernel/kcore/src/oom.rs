@@ -92,7 +92,8 @@ fn wait_for(victim: &Arc<Process>) {
     }
 }
 
-/// Points of a process: resident pages and what its descriptors hold, moved by `oom_score_adj` thousandths of memory.
+/// Points of a process: resident pages, pages in swap, page tables, and what its descriptors hold, moved by
+/// `oom_score_adj` thousandths of memory and swap. But for the descriptors, Linux's oom_badness.
 /// `None`: not to be killed.
 pub fn points(process: &Process) -> Option<i64> {
     let adjust = process.oom_score_adj.load(Relaxed);
@@ -100,9 +101,14 @@ pub fn points(process: &Process) -> Option<i64> {
         return None;
     }
     let mm = process.mm()?;
-    let pages = mm.resident().0 as i64 + held_pages(process) as i64;
-    let total = mem::total_bytes() as i64 / arch::PAGE_SIZE as i64;
-    Some((pages + i64::from(adjust) * (total / 1000)).max(1))
+    let footprint = mm.footprint();
+    let pages = footprint.pages() as i64 + held_pages(process) as i64;
+    Some((pages + i64::from(adjust) * (total_pages() / 1000)).max(1))
+}
+
+/// Memory and swap together, in pages.
+fn total_pages() -> i64 {
+    mem::total_bytes() as i64 / arch::PAGE_SIZE as i64 + vm::swap::totals().0 as i64
 }
 
 /// Kernel memory that goes with the process, roughly: what its descriptors hold.
@@ -125,8 +131,7 @@ fn held_pages(process: &Process) -> u64 {
 
 /// `oom_score` of /proc, 0 to 1333 or so.
 pub fn score(process: &Process) -> i64 {
-    let total = (mem::total_bytes() / arch::PAGE_SIZE).max(1) as i64;
-    points(process).map_or(0, |points| (1000 + points * 1000 / total) * 2 / 3)
+    points(process).map_or(0, |points| (1000 + points * 1000 / total_pages().max(1)) * 2 / 3)
 }
 
 fn choose() -> Option<(Arc<Process>, i64)> {
@@ -148,13 +153,18 @@ fn kill(victim: &Arc<Process>, points: i64, order: usize) {
     pr_warn!("{invoker} invoked oom-killer: gfp_mask=0x0, order={order}, oom_score_adj=0");
     report_memory();
     let kib = |pages: u64| pages * (arch::PAGE_SIZE as u64 / 1024);
-    let usage = victim.mm().map(|mm| mm.resident().0).unwrap_or(0);
+    let usage = victim.mm().map(|mm| mm.footprint()).unwrap_or_default();
     pr_err!(
-        "Out of memory: Killed process {} ({}) total-rss:{}kB, UID:{} oom_score_adj:{} points:{points}",
+        "Out of memory: Killed process {} ({}) anon-rss:{}kB, file-rss:{}kB, shmem-rss:{}kB, swap:{}kB, UID:{} \
+         pgtables:{}kB oom_score_adj:{} points:{points}",
         victim.pid(),
         thread.comm(),
-        kib(usage),
+        kib(usage.anon),
+        kib(usage.file),
+        kib(usage.shmem),
+        kib(usage.swap),
         thread.cred().uid,
+        kib(usage.tables),
         victim.oom_score_adj.load(Relaxed)
     );
     KILLS.fetch_add(1, Relaxed);
@@ -166,16 +176,19 @@ fn kill(victim: &Arc<Process>, points: i64, order: usize) {
 /// The list of who uses what.
 fn report_memory() {
     pr_warn!("free:{} pages of {}", mem::free_pages(), mem::total_bytes() / arch::PAGE_SIZE);
-    pr_warn!("[  pid  ]   uid  tgid      rss oom_score_adj name");
+    pr_warn!("[  pid  ]   uid  tgid      rss   tables     swap oom_score_adj name");
     pid::for_each_process(|process| {
         let Some(mm) = process.mm() else { return };
         let Some(thread) = process.main_thread() else { return };
+        let usage = mm.footprint();
         pr_warn!(
-            "[{:>7}] {:>5} {:>5} {:>8} {:>13} {}",
+            "[{:>7}] {:>5} {:>5} {:>8} {:>8} {:>8} {:>13} {}",
             process.pid(),
             thread.cred().uid,
             process.pid(),
-            mm.resident().0,
+            usage.anon + usage.file + usage.shmem,
+            usage.tables,
+            usage.swap,
             process.oom_score_adj.load(Relaxed),
             thread.comm()
         );

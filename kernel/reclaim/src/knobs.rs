@@ -115,6 +115,7 @@ fn drop_caches(text: &str) -> Result<()> {
     let what = number(text, 1..=7u32)?;
     if what & 2 != 0 {
         vfs::shrink(usize::MAX);
+        vm::reclaim::shrink_caches(mem::stats().total_pages);
     }
     if what & 1 != 0 {
         vm::reclaim::drop_all();

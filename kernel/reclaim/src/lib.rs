@@ -14,8 +14,8 @@
 //! ```
 //!
 //! An allocation that sees a zone below `high` wakes `kswapd0`. Both take file pages through the policy and, in
-//! proportion, names from the dentry cache; kswapd0 alone swaps private pages out, because it alone holds no
-//! lock that the device might need. Where all that is left is dirty, they wait for the flushers; when
+//! proportion, names from the dentry cache; kswapd0 alone swaps private pages and memory objects out, because it
+//! alone holds no lock that the device might need. Where all that is left is dirty, they wait for the flushers; when
 //! nothing can be had however long one waits, the caller's last resort (the OOM killer) has its turn.
 
 #![no_std]
@@ -38,12 +38,19 @@ use vm::AddressSpace;
 const CLUSTER: usize = 32;
 /// Rounds without a page before reclaim counts as hopeless (Linux's MAX_RECLAIM_RETRIES).
 const TRIES: usize = 16;
+/// Waits of [`STEP_NS`] for devices at most before reclaim counts as hopeless all the same.
+const LONGEST: usize = 1500;
 /// How long to wait for the flushers each time.
 const STEP_NS: u64 = 20_000_000;
 /// Page-table entries looked at in one round of swapping out.
 const BUDGET: usize = 65_536;
 
 static KSWAPD: WaitQueue = WaitQueue::new(&"kswapd");
+/// Allocations that wait for kswapd0.
+static FREED: WaitQueue = WaitQueue::new(&"reclaim_throttle");
+/// kswapd0 is at work; and how often it has tried each way to free pages.
+static AWAKE: AtomicBool = AtomicBool::new(false);
+static ROUNDS: AtomicU64 = AtomicU64::new(0);
 static WANTED: AtomicBool = AtomicBool::new(false);
 /// Times that an allocation had to reclaim itself, and that kswapd0 woke (allocstall, pageoutrun).
 static STALLS: AtomicU64 = AtomicU64::new(0);
@@ -84,7 +91,9 @@ fn kswapd() {
             continue;
         }
         RUNS.fetch_add(1, Ordering::Relaxed);
+        AWAKE.store(true, Ordering::Release);
         balance();
+        AWAKE.store(false, Ordering::Release);
     }
 }
 
@@ -101,24 +110,29 @@ fn balance() {
         // What files do not give, private pages give: all of it, or the share that swappiness says, of
         // what is not cache anyway.
         let share = if freed == 0 { wanted } else { private_share(wanted) };
-        if freed + take_private(share) > 0 {
+        let swapped = take_private(share);
+        ROUNDS.fetch_add(1, Ordering::AcqRel);
+        if freed + swapped > 0 {
             failures = 0;
+            FREED.wake_all();
             continue;
         }
         failures += 1;
         if !writing() {
             return;
         }
-        pause(WaitMode::Idle);
+        let deadline = arch::timer::now_ns().saturating_add(STEP_NS);
+        let _ = task::wait_alone(&"reclaim_throttle", WaitMode::Idle, Some(deadline), || None::<()>);
     }
 }
 
-/// How much of `wanted` private pages should give while files still give: by swappiness, and by how much of
-/// memory is no cache.
+/// How much of `wanted` should come from swap while files still give: by swappiness, and by how much of memory is no
+/// file's cache.
 fn private_share(wanted: usize) -> usize {
     let total = mem::total_bytes() / arch::PAGE_SIZE;
-    let cached = vm::stats::snapshot().cached as usize;
-    wanted * knobs::swappiness() / 200 * total.saturating_sub(cached) / total.max(1)
+    let cache = vm::stats::snapshot();
+    let files = cache.cached.saturating_sub(cache.shmem) as usize;
+    wanted * knobs::swappiness() / 200 * total.saturating_sub(files) / total.max(1)
 }
 
 /// Frees pages from all that can be given back; says about how many.
@@ -126,16 +140,37 @@ fn take(wanted: usize) -> usize {
     // Twice round is enough: the first round may only find out what is used.
     let budget = vm::stats::snapshot().cached as usize * 2 + CLUSTER;
     let freed = vm::reclaim::shrink(wanted, budget);
-    // Names go in proportion to what files gave, by vfs_cache_pressure; all of them when files gave nothing.
+    // Names, and blocks of metadata, go in proportion to what files gave, by vfs_cache_pressure; all of them when files
+    // gave nothing.
     let share = if freed == 0 { wanted } else { freed.min(wanted) / 8 };
-    freed + vfs::shrink(share * knobs::cache_pressure() / 100)
+    let share = share * knobs::cache_pressure() / 100;
+    freed + vfs::shrink(share) + vm::reclaim::shrink_caches(share)
 }
 
-/// Swaps private pages out, process after process from where the last call stopped. kswapd0 only: it waits
-/// for the device and holds nothing.
+/// Swaps out `wanted` pages that no file on a device holds. Memory objects give their share of those, programs'
+/// private pages the rest; what one kind lacks the other gives. kswapd0 only: it waits for the device and holds
+/// nothing.
 fn take_private(wanted: usize) -> usize {
+    if wanted == 0 || !vm::swap::is_on() {
+        return 0;
+    }
+    let shmem = vm::stats::snapshot().shmem as usize;
+    let share = (wanted * shmem / (shmem + private_pages()).max(1)).min(wanted);
+    let mut gone = vm::swap::swap_out_objects(share, &mut { BUDGET });
+    gone += take_from_programs(wanted - gone.min(wanted));
+    gone + vm::swap::swap_out_objects(wanted - gone.min(wanted), &mut { BUDGET })
+}
+
+/// Pages that are neither free nor cache: about what programs have for themselves.
+fn private_pages() -> usize {
+    let used = (mem::total_bytes() / arch::PAGE_SIZE).saturating_sub(mem::free_pages());
+    used.saturating_sub(vm::stats::snapshot().cached as usize)
+}
+
+/// Swaps private pages out, process after process from where the last call stopped.
+fn take_from_programs(wanted: usize) -> usize {
     static CURSOR: AtomicU32 = AtomicU32::new(1);
-    let Some(next) = SPACES.get().filter(|_| wanted > 0 && vm::swap::is_on()) else { return 0 };
+    let Some(next) = SPACES.get() else { return 0 };
     let (mut gone, mut budget, mut wraps) = (0, BUDGET, 0);
     while gone < wanted && budget > 0 && wraps < 2 {
         let from = CURSOR.load(Ordering::Relaxed);
@@ -161,18 +196,24 @@ fn writing() -> bool {
     vm::stats::dirty_pages() + vm::stats::writeback_pages() > 0
 }
 
-fn pause(mode: WaitMode) {
+/// Waits until somebody has freed pages since `before`, a moment at most: the flushers tell nobody.
+fn wait_for_progress(before: u64) {
     let deadline = arch::timer::now_ns().saturating_add(STEP_NS);
-    let _ = task::wait_alone(&"reclaim_throttle", mode, Some(deadline), || None::<()>);
+    let changed = || (vm::reclaim::progress() != before).then_some(());
+    let _ = FREED.wait_until(WaitMode::Killable, Some(deadline), changed);
 }
 
 /// Direct reclaim: an allocation of `pages` pages would fail. Returns how many were freed; 0: nothing can be
 /// had by waiting. Takes no sleeping lock, as the allocating task may hold any.
+///
+/// Hopeless is what failed [`TRIES`] times with nothing under way: how long a device or kswapd0 takes for what they
+/// are at says nothing.
 pub fn direct(pages: usize) -> usize {
     STALLS.fetch_add(1, Ordering::Relaxed);
     wake();
-    for _ in 0..TRIES {
-        let before = vm::reclaim::progress();
+    let (mut tries, mut waits) = (0, 0);
+    while tries < TRIES && waits < LONGEST {
+        let (before, rounds) = (vm::reclaim::progress(), ROUNDS.load(Ordering::Acquire));
         let freed = take(pages.max(CLUSTER));
         if freed > 0 {
             return freed;
@@ -181,17 +222,27 @@ pub fn direct(pages: usize) -> usize {
         if task::current().fatal_pending() || !(writing() || swapping) {
             return 0;
         }
-        pause(WaitMode::Killable);
+        wait_for_progress(before);
         if vm::reclaim::progress() != before {
             return CLUSTER;
         }
-        wake();
         // kswapd0 or a program that ended may have been faster.
         if mem::short_pages() == 0 {
             return CLUSTER;
         }
+        waits += 1;
+        if !under_way(rounds) {
+            tries += 1;
+        }
+        wake();
     }
     0
+}
+
+/// Whether pages are on their way to a device, or kswapd0 is still in the round that it was in.
+fn under_way(rounds: u64) -> bool {
+    vm::stats::writeback_pages() + vm::stats::swap_cached_pages() > 0
+        || AWAKE.load(Ordering::Acquire) && ROUNDS.load(Ordering::Acquire) == rounds
 }
 
 /// Allocations that had to reclaim themselves, and rounds of kswapd0.

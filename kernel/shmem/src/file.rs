@@ -38,7 +38,7 @@ impl FileOps for RegularFile {
     fn held_bytes(&self, file: &File) -> u64 {
         let mapping = node(file).and_then(|node| node.mapping());
         match mapping {
-            Ok(mapping) if file.inode().nlink() == 0 => mapping.cached_pages() * arch::PAGE_SIZE as u64,
+            Ok(mapping) if file.inode().nlink() == 0 => mapping.held_pages() * arch::PAGE_SIZE as u64,
             _ => 0,
         }
     }
@@ -109,8 +109,8 @@ fn check_room(node: Option<&Node>, mapping: &Mapping, offset: u64, end: u64) -> 
     let Some(node) = node else { return Ok(()) };
     let (limit, used) = node.space().pages();
     let wanted = (end - offset).div_ceil(arch::PAGE_SIZE as u64);
-    let cached = mapping.cached_pages();
-    if limit != 0 && wanted > limit - used.min(limit) + cached { Err(Errno::ENOSPC) } else { Ok(()) }
+    let held = mapping.held_pages();
+    if limit != 0 && wanted > limit - used.min(limit) + held { Err(Errno::ENOSPC) } else { Ok(()) }
 }
 
 fn check_write_seals(seals: u32, file: &File, pos: u64, buf: &mut IoBuf) -> Result<()> {

@@ -333,7 +333,7 @@ impl InodeOps for Node {
     fn getattr(&self, _inode: &InodeRef, attr: &mut Attr) -> Result<()> {
         if let Kind::Regular(mapping) = &self.kind {
             attr.size = mapping.size();
-            attr.blocks = mapping.cached_pages() * (arch::PAGE_SIZE as u64 / 512);
+            attr.blocks = mapping.held_pages() * (arch::PAGE_SIZE as u64 / 512);
         }
         Ok(())
     }

@@ -584,6 +584,9 @@ pub fn fallocate(ctx: &mut Ctx, fd: i32, mode: u32, offset: i64, len: i64) -> Re
     if mode & FALLOC_FL_KEEP_SIZE == 0 && end > limit && end > file.inode().size() {
         return Err(write_error(ctx, Errno::EFBIG, limit));
     }
+    if file.inode().is_swap_file() {
+        return Err(Errno::ETXTBSY);
+    }
     file.ops().fallocate(&file, mode, offset, len)?;
     notify::file(&file, IN_MODIFY);
     Ok(0)

@@ -293,6 +293,9 @@ pub(crate) fn resize(inode: &InodeRef, size: u64, size_limit: u64, cred: Option<
         return Err(Errno::EFBIG);
     }
     let _contents = inode.contents.write();
+    if inode.is_swap_file() {
+        return Err(Errno::ETXTBSY);
+    }
     drop_privileges(inode, cred)?;
     let now = now_ns();
     inode.ops.setattr(

@@ -35,7 +35,7 @@ fn at_hand(mapping: &Mapping, pos: u64, len: usize) -> Result<usize> {
 }
 
 /// Writes at `*pos` (or at the end, for appending) and moves it, growing the file. EFBIG beyond the
-/// caller's limit or the file system's. Takes the inode's lock.
+/// caller's limit or the file system's; ETXTBSY for a swap file. Takes the inode's lock.
 pub fn write(file: &File, mapping: &Mapping, pos: &mut u64, buf: &mut IoBuf) -> Result<usize> {
     let _contents = file.inode().contents.write();
     write_locked(file, mapping, pos, buf)
@@ -104,8 +104,11 @@ pub fn advise(file: &File, mapping: &Mapping, start: u64, len: u64, advice: i32)
     }
 }
 
-/// How much may be written at `start`. EFBIG.
+/// How much may be written at `start`. EFBIG; ETXTBSY for a swap file.
 pub fn bounded(inode: &InodeRef, start: u64, buf: &IoBuf) -> Result<usize> {
+    if inode.is_swap_file() {
+        return Err(Errno::ETXTBSY);
+    }
     if buf.remaining() == 0 {
         return Ok(0);
     }

@@ -155,6 +155,13 @@ pub trait FileOps: Send + Sync + 'static {
         Ok(None)
     }
 
+    /// The stretch of the file that begins at byte `at`, a multiple of the file system's block size, and is at most
+    /// `len` long: where it lies on the device, for swap files. All has been written before. EINVAL where bytes have
+    /// no fixed place.
+    fn extent(&self, file: &File, at: u64, len: u64) -> Result<Extent> {
+        Err(Errno::EINVAL)
+    }
+
     /// A descriptor was closed (each one). Its error is close(2)'s.
     fn flush(&self, file: &File) -> Result<()> {
         Ok(())
@@ -172,6 +179,15 @@ pub trait FileOps: Send + Sync + 'static {
     fn show_fdinfo(&self, file: &File, out: &mut dyn fmt::Write) -> fmt::Result {
         Ok(())
     }
+}
+
+/// A stretch of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Bytes.
+    pub len: u64,
+    /// The byte of the file system's device where it begins; `None`: a hole.
+    pub place: Option<u64>,
 }
 
 /// What does the work of a file: one for all files of a kind, or one of this file's own.
@@ -676,6 +692,10 @@ impl vm::VmFile for File {
 
     fn shares_stores(&self) -> bool {
         self.ops.shares_stores()
+    }
+
+    fn is_swap_file(&self) -> bool {
+        self.inode().is_swap_file()
     }
 
     fn no_exec(&self) -> bool {

@@ -20,7 +20,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bitflags::bitflags;
 use core::any::Any;
-use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use sync::{Once, levels};
 use task::RwSemaphore;
 
@@ -283,6 +283,7 @@ impl NewInode {
             ctime: AtomicI64::new(now),
             btime: AtomicI64::new(now),
             writers: AtomicU32::new(0),
+            swap_file: AtomicBool::new(false),
             contents: RwSemaphore::new(()),
             locks: Once::new(),
             watched: Default::default(),
@@ -324,6 +325,8 @@ pub struct Inode<T: InodeOps + ?Sized = dyn InodeOps> {
     btime: AtomicI64,
     /// Open for writing this often, or `DENY_WRITE` set: being executed this often.
     writers: AtomicU32,
+    /// The kernel swaps to its blocks: nobody may change what they are (Linux's S_SWAPFILE).
+    swap_file: AtomicBool,
     /// A directory's entries, a file's contents (Linux's i_rwsem).
     pub contents: RwSemaphore<(), levels::InodeContents>,
     /// Advisory locks; made by the first.
@@ -485,6 +488,21 @@ impl<T: InodeOps + ?Sized> Inode<T> {
 
     pub fn end_write(&self) {
         self.writers.fetch_sub(1, Relaxed);
+    }
+
+    /// Whether the kernel swaps to it: writing, resizing and removing are refused.
+    #[inline]
+    pub fn is_swap_file(&self) -> bool {
+        self.swap_file.load(Relaxed)
+    }
+
+    /// Becomes a swap file; EBUSY if it is one. The contents lock is held. Pairs with [`Inode::end_swap_file`].
+    pub fn begin_swap_file(&self) -> Result<()> {
+        if self.swap_file.swap(true, Relaxed) { Err(Errno::EBUSY) } else { Ok(()) }
+    }
+
+    pub fn end_swap_file(&self) {
+        self.swap_file.store(false, Relaxed);
     }
 
     /// Executing; ETXTBSY while it is open for writing. Pairs with [`Inode::allow_write`].

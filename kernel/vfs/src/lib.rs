@@ -67,7 +67,7 @@ pub use cred::{CapSet, Cred};
 pub use dentry::Dentry;
 pub use dir::{DirSink, emit_dots};
 pub use fdtable::{FileTable, Lookup, MAX_FDS, Reserved};
-pub use file::{File, FileMode, FileOps, FileTraits, OpsRef, Owner, open_files};
+pub use file::{Extent, File, FileMode, FileOps, FileTraits, OpsRef, Owner, open_files};
 pub use fs_context::{Caller, FsContext};
 pub use inode::{
     FileType, Inode, InodeFlags, InodeOps, InodeRef, LastState, Link, NewInode, Rename, TimeNs, inode_total,

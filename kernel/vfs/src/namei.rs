@@ -50,7 +50,10 @@ fn may_change(dir: &Path, caller: &Caller) -> Result<()> {
 /// Rights to remove or replace `victim` in `dir`.
 fn may_remove(dir: &Path, victim: &InodeRef, caller: &Caller) -> Result<()> {
     permission::check_inode(dir.inode(), W_OK | X_OK, caller)?;
-    if permission::sticky_forbids(dir.inode(), victim, caller.cred) { Err(Errno::EPERM) } else { Ok(()) }
+    if permission::sticky_forbids(dir.inode(), victim, caller.cred) || victim.is_swap_file() {
+        return Err(Errno::EPERM);
+    }
+    Ok(())
 }
 
 /// Remembers a new inode under its name, and tells who watches the directory.

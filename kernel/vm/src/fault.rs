@@ -227,6 +227,7 @@ impl AddressSpace {
         let kind = AddressSpace::resident_kind(&vma.data);
         let mut hit = false;
         let mut mapped = 0;
+        let stored = flags.contains(PteFlags::DIRTY);
         self.table.prepare(va as usize)?;
         // The tree's lock is held across: what is in the tree here cannot be taken out and missed by the
         // unmapping that follows, so the generation need not be looked at.
@@ -234,6 +235,10 @@ impl AddressSpace {
             let pages = cached.map(|(index, folio)| {
                 let at = window.start + ((index - first) << PAGE_SHIFT);
                 hit |= at == va;
+                // Stores will not be noticed: what is on its way to swap must not take this for unchanged.
+                if stored && !folio.dirty() {
+                    folio.set_dirty();
+                }
                 (at as usize, folio)
             });
             let done = self.table.lock().map_each(pages, flags);
@@ -271,6 +276,9 @@ impl AddressSpace {
             let Some(new) = done else { continue };
             if new {
                 self.rss.add(AddressSpace::resident_kind(&vma.data), 1);
+            }
+            if flags.contains(PteFlags::DIRTY) && mapping.is_memory() {
+                folio.set_dirty();
             }
             return Ok((folio, class));
         }

@@ -57,6 +57,11 @@ pub trait VmFile: Send + Sync {
         Ok(())
     }
 
+    /// Whether the kernel swaps to it, so that nobody may store to it.
+    fn is_swap_file(&self) -> bool {
+        false
+    }
+
     /// The open file's read-ahead state; `None`: faults read single pages.
     fn readahead(&self) -> Option<&Readahead> {
         None

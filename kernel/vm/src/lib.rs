@@ -76,7 +76,7 @@ pub use mapping::{
 pub use readahead::Readahead;
 pub use remap::RemapRequest;
 pub use report::{write_meminfo, write_vmstat};
-pub use space::{AddressSpace, ProgramInfo, Usage};
+pub use space::{AddressSpace, Footprint, ProgramInfo, Usage};
 pub use writeback::BackingDevice;
 
 /// Bytes in a page, as the type that addresses have in this crate.

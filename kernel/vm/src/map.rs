@@ -206,6 +206,9 @@ fn plan_file(file: &Arc<dyn VmFile>, request: &MapRequest, mut flags: VmFlags) -
         if file.writable() && !file.shares_stores() {
             return Err(Errno::EINVAL);
         }
+        if writes && file.is_swap_file() {
+            return Err(Errno::ETXTBSY);
+        }
         flags |= VmFlags::SHARED | VmFlags::MAYSHARE;
         if !file.writable() {
             flags -= VmFlags::MAYWRITE | VmFlags::SHARED;

@@ -48,12 +48,13 @@
 //! cleanly, see the generation in the crate's description.
 //!
 //! A memory object ([`CacheKind::Memory`]: tmpfs, shared anonymous memory, memfd) has nothing behind its
-//! folios: a hole reads as the zero page and takes no memory.
+//! folios but swap (module `swapping`): a hole reads as the zero page and takes no memory.
 
 mod dirty;
 mod handles;
 mod mappers;
 mod read;
+mod swapping;
 mod truncate;
 mod write;
 mod writeback;
@@ -70,7 +71,7 @@ use abi::errno::Result;
 use alloc::sync::{Arc, Weak};
 use core::any::Any;
 use core::ops::Range;
-use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 pub(crate) use mappers::Mapper;
 use mappers::Mappers;
 use mem::Folio;
@@ -169,6 +170,11 @@ pub trait MappingOps: Send + Sync {
         false
     }
 
+    /// Pages that reads of it read ahead at most, as the device's settings say now; 0: none.
+    fn read_ahead_pages(&self) -> u32 {
+        readahead::DEFAULT_MAX_PAGES
+    }
+
     /// Before a memory object takes `pages` more pages: ENOSPC at the file system's limit. Spin locks only.
     fn charge(&self, _pages: u64) -> Result<()> {
         Ok(())
@@ -211,6 +217,9 @@ pub struct Mapping {
     writable: AtomicI64,
     /// On its device's list of dirty mappings.
     pub(crate) listed: AtomicBool,
+    /// A memory object's place in the list of those that swap looks at, plus one; and how far it has looked.
+    pub(crate) swap_place: AtomicU32,
+    swap_hand: AtomicU64,
     /// The device, and this mapping's slot in its list.
     device: sync::Once<(Arc<BackingDevice>, u32)>,
     this: Weak<Mapping>,
@@ -271,6 +280,8 @@ impl Mapping {
             mappers: SpinLock::new(Mappers::default()),
             writable: AtomicI64::new(0),
             listed: AtomicBool::new(false),
+            swap_place: AtomicU32::new(0),
+            swap_hand: AtomicU64::new(0),
             device: sync::Once::new(),
             this: this.clone(),
         })
@@ -288,9 +299,14 @@ impl Mapping {
         self.shared.size.load(Ordering::Acquire)
     }
 
-    /// Folios in the cache, in pages.
+    /// Folios in the cache, in pages. What a memory object holds beyond that is in swap: [`Mapping::held_pages`].
     pub fn cached_pages(&self) -> u64 {
         self.pages.lock().len() as u64
+    }
+
+    /// See [`MappingOps::read_ahead_pages`].
+    pub(crate) fn read_ahead_pages(&self) -> u32 {
+        self.ops.read_ahead_pages()
     }
 
     /// Write errors, to be looked at by fsync.
@@ -313,14 +329,16 @@ impl Mapping {
         self.device.get().map(|(device, _)| device)
     }
 
-    fn this(&self) -> Weak<Mapping> {
+    pub(crate) fn this(&self) -> Weak<Mapping> {
         self.this.clone()
     }
 
     /// A folio came into the tree; `ahead` of anybody's asking for it.
     fn came(&self, index: u64, folio: &Folio, ahead: bool) {
         stats::add_cached(self.is_memory(), 1);
-        if !self.is_memory() {
+        if self.is_memory() {
+            crate::swap::objects::came(self);
+        } else {
             reclaim::came(&self.this, index, folio, ahead);
         }
     }
@@ -372,13 +390,12 @@ impl Mapping {
             return None;
         }
         let pages = self.pages.lock();
-        let first = pos >> PAGE_SHIFT;
-        let mut present = pages.range(first..pages_of(size)).map(|(index, _)| index);
+        let (first, end) = (pos >> PAGE_SHIFT, pages_of(size));
         if data {
-            return present.next().map(|index| pos.max(index << PAGE_SHIFT));
+            return pages.first_held(first..end).map(|index| pos.max(index << PAGE_SHIFT));
         }
         let mut hole = first;
-        while present.next() == Some(hole) {
+        while pages.first_held(hole..end) == Some(hole) {
             hole += 1;
         }
         Some(pos.max(hole << PAGE_SHIFT).min(size))
@@ -387,11 +404,14 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        let memory = self.is_memory();
         let pages = self.pages.get_mut();
         let count = pages.len();
         let dirty = dirty::count_dirty(pages);
-        if self.is_memory() {
-            self.ops.uncharge(count as u64);
+        if memory {
+            let swapped = swapping::release_all(pages);
+            self.ops.uncharge((count + swapped) as u64);
+            crate::swap::objects::went(self);
         } else {
             stats::add_dirty(-(dirty as i64));
             if let Some((device, slot)) = self.device.get() {

@@ -1,5 +1,6 @@
 //! The folios of one mapping by page number.
 
+use crate::swap::SwapEntry;
 use core::ops::Range;
 use mem::{Folio, OutOfMemory};
 use xarray::{InsertError, Mark, XArray};
@@ -27,8 +28,12 @@ impl Tag {
 
 /// The tree of folios. Those of backed mappings may still be locked and not up to date: a read is on its
 /// way, and whoever needs the bytes waits for it.
+///
+/// A page of a memory object may be in swap instead: then its slot is known here, and it is in the tree of folios
+/// only after that is gone. Both change under one lock, so a page is never in neither.
 pub(crate) struct Pages {
     folios: XArray<Folio>,
+    swapped: XArray<SwapEntry>,
 }
 
 /// See [`Pages::filled`].
@@ -45,7 +50,7 @@ impl<'a> Iterator for Filled<'a> {
 
 impl Pages {
     pub const fn new() -> Pages {
-        Pages { folios: XArray::new() }
+        Pages { folios: XArray::new(), swapped: XArray::new() }
     }
 
     #[inline]
@@ -57,8 +62,11 @@ impl Pages {
         self.folios.len()
     }
 
-    /// Adds a folio; false when the place is taken.
+    /// Adds a folio; false when the place is taken, be it by a page in swap.
     pub fn insert(&mut self, index: u64, folio: Folio) -> Result<bool, OutOfMemory> {
+        if self.swapped.get(index).is_some() {
+            return Ok(false);
+        }
         match self.folios.insert(index, folio) {
             Ok(()) => Ok(true),
             Err(InsertError::Occupied(_)) => Ok(false),
@@ -82,6 +90,52 @@ impl Pages {
     /// The first folio of a range.
     pub fn first(&self, range: Range<u64>) -> Option<(u64, &Folio)> {
         self.folios.next(range.start).filter(|(index, _)| *index < range.end)
+    }
+
+    /// Where a page is that is in swap.
+    #[inline]
+    pub fn swapped(&self, index: u64) -> Option<SwapEntry> {
+        self.swapped.get(index).copied()
+    }
+
+    /// How many pages are in swap.
+    pub fn swapped_len(&self) -> usize {
+        self.swapped.len()
+    }
+
+    /// The first page of a range that is in swap.
+    pub fn first_swapped(&self, range: Range<u64>) -> Option<(u64, SwapEntry)> {
+        self.swapped
+            .next(range.start)
+            .filter(|(index, _)| *index < range.end)
+            .map(|(index, slot)| (index, *slot))
+    }
+
+    /// The first page of a range that is anywhere.
+    pub fn first_held(&self, range: Range<u64>) -> Option<u64> {
+        let here = self.first(range.clone()).map(|(index, _)| index);
+        let there = self.first_swapped(range).map(|(index, _)| index);
+        here.into_iter().chain(there).min()
+    }
+
+    /// Puts a slot into the place of the page's folio, which is given back.
+    pub fn move_out(&mut self, index: u64, slot: SwapEntry) -> Result<Option<Folio>, OutOfMemory> {
+        match self.swapped.insert(index, slot) {
+            Ok(()) => Ok(self.folios.remove(index)),
+            Err(_) => Err(OutOfMemory),
+        }
+    }
+
+    /// Puts a folio into the place of the page's slot.
+    pub fn move_in(&mut self, index: u64, folio: Folio) -> Result<(), OutOfMemory> {
+        self.folios.insert(index, folio).map_err(|_| OutOfMemory)?;
+        self.swapped.remove(index);
+        Ok(())
+    }
+
+    /// Forgets that a page is in swap; its slot is the caller's to release.
+    pub fn forget_swapped(&mut self, index: u64) -> Option<SwapEntry> {
+        self.swapped.remove(index)
     }
 
     pub fn remove(&mut self, index: u64) -> Option<Folio> {

@@ -2,7 +2,7 @@
 
 use crate::mapping::Mapping;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use readahead::{DEFAULT_MAX_PAGES, Plan, Window};
+use readahead::{Plan, Window};
 use sync::SpinLock;
 use sync::levels::Leaf;
 
@@ -13,8 +13,9 @@ const NONE: u64 = u64::MAX;
 pub struct Readahead {
     window: SpinLock<Window, Leaf>,
     previous: AtomicU64,
-    /// Pages read ahead at most; 0: none (POSIX_FADV_RANDOM).
-    max: AtomicU32,
+    /// How many times the device's read-ahead may be read ahead: 0 none (POSIX_FADV_RANDOM), 2 for files that are read
+    /// in order.
+    factor: AtomicU32,
     /// Faults that missed without a pattern, less those that found their page.
     mapped_misses: AtomicU32,
 }
@@ -30,24 +31,29 @@ impl Readahead {
         Readahead {
             window: SpinLock::new(Window::DEFAULT),
             previous: AtomicU64::new(NONE),
-            max: AtomicU32::new(DEFAULT_MAX_PAGES),
+            factor: AtomicU32::new(1),
             mapped_misses: AtomicU32::new(0),
         }
     }
 
     /// The file is read in order: twice the window.
     pub fn set_sequential(&self) {
-        self.max.store(DEFAULT_MAX_PAGES * 2, Relaxed);
+        self.factor.store(2, Relaxed);
     }
 
     /// The file is read here and there: no window.
     pub fn set_random(&self) {
-        self.max.store(0, Relaxed);
+        self.factor.store(0, Relaxed);
     }
 
     /// Nothing is known about how the file is read.
     pub fn set_normal(&self) {
-        self.max.store(DEFAULT_MAX_PAGES, Relaxed);
+        self.factor.store(1, Relaxed);
+    }
+
+    /// Pages read ahead at most.
+    fn max(&self, mapping: &Mapping) -> u32 {
+        self.factor.load(Relaxed).saturating_mul(mapping.read_ahead_pages())
     }
 
     #[inline]
@@ -60,7 +66,7 @@ impl Readahead {
     pub(crate) fn plan_miss(&self, mapping: &Mapping, index: u64, wanted: u64) -> Plan {
         let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
         let previous = Some(self.previous.load(Relaxed)).filter(|last| *last != NONE);
-        let max = self.max.load(Relaxed);
+        let max = self.max(mapping);
         // The cache is asked without the window's lock, which is the innermost.
         let mut window = *self.window.lock();
         let plan = window.on_miss(index, wanted, max, previous, |limit| mapping.cached_before(index, limit));
@@ -70,7 +76,7 @@ impl Readahead {
 
     pub(crate) fn plan_mark(&self, mapping: &Mapping, index: u64, wanted: u64) -> Option<Plan> {
         let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
-        let max = self.max.load(Relaxed);
+        let max = self.max(mapping);
         let mut window = *self.window.lock();
         let plan = window.on_mark(index, wanted, max, |limit| mapping.absent_after(index, limit));
         *self.window.lock() = window;
@@ -84,7 +90,7 @@ impl Readahead {
         if sequential || self.previous.load(Relaxed).wrapping_add(1) == index {
             return Some(self.plan_miss(mapping, index, 1));
         }
-        let max = self.max.load(Relaxed);
+        let max = self.max(mapping);
         if max == 0 || self.mapped_misses.fetch_add(1, Relaxed) > TOO_MANY {
             return None;
         }

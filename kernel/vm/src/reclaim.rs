@@ -5,7 +5,7 @@
 //! cost a lock or a shared cache line.
 //!
 //! **Interface.** [`init`] names the policies and takes the first; [`switch`] exchanges it while the machine
-//! runs. [`shrink`] frees pages; [`drop_all`] is drop_caches. [`show`] is what sysfs shows.
+//! runs. [`shrink`] frees pages, [`shrink_caches`] asks caches of other things ([`Shrinker`]); [`drop_all`] is drop_caches. [`show`] is what sysfs shows.
 //!
 //! **Idea.** Each listed page has a slot, whose number is the policy's name for it and stands in the folio.
 //!
@@ -24,6 +24,9 @@
 
 mod batch;
 mod lru;
+mod shrinkers;
+
+pub use shrinkers::{Shrinker, add_shrinker, shrink_caches};
 
 use crate::mapping::Mapping;
 use crate::stats::{self, Event};

@@ -20,7 +20,8 @@ impl Pages {
         let (mem, cache) = (mem::stats(), snapshot());
         let page = arch::PAGE_SIZE;
         let vmalloc_pages = mem.vmalloc_bytes / page;
-        let kernel = mem.slab_pages + mem.table_pages + vmalloc_pages + mem.large_pages;
+        let zspages = stats::zspages() as usize;
+        let kernel = mem.slab_pages + mem.table_pages + vmalloc_pages + mem.large_pages + zspages;
         let used = mem.total_pages.saturating_sub(mem.free_pages + kernel) as u64;
         Pages { mem, cache, anonymous: used.saturating_sub(cache.cached) }
     }
@@ -52,7 +53,7 @@ pub fn write_meminfo(out: &mut dyn Write) -> fmt::Result {
         ("MemAvailable:", kib(pages.available())),
         ("Buffers:", 0),
         ("Cached:", kib(cache.cached)),
-        ("SwapCached:", 0),
+        ("SwapCached:", kib(stats::swap_cached_pages())),
         ("Active:", kib(anonymous + active)),
         ("Inactive:", kib(cache.cached - active)),
         ("Active(anon):", kib(anonymous)),
@@ -97,6 +98,8 @@ pub fn write_vmstat(out: &mut dyn Write, faults: u64, major: u64) -> fmt::Result
         ("nr_anon_pages", pages.anonymous),
         ("nr_file_pages", cache.cached),
         ("nr_shmem", cache.shmem),
+        ("nr_swapcached", stats::swap_cached_pages()),
+        ("nr_zspages", stats::zspages()),
         ("nr_dirty", stats::dirty_pages()),
         ("nr_writeback", stats::writeback_pages()),
         ("nr_kernel_stack", mem.stack_bytes as u64 >> 10),

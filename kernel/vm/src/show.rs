@@ -4,6 +4,7 @@
 
 use crate::area::{Area, Backing, VmFlags};
 use crate::space::{AddressSpace, Areas};
+use crate::swap::{self, SwapEntry};
 use crate::{PAGE, PAGE_SHIFT, page_down, table};
 use arch::paging::PteFlags;
 use core::fmt::{self, Write};
@@ -31,6 +32,8 @@ struct Resident {
     referenced: u64,
     anonymous: u64,
     pss_locked: u64,
+    swap: u64,
+    pss_swap: u64,
 }
 
 const PSS_SHIFT: u32 = 12;
@@ -77,6 +80,8 @@ impl Resident {
         self.referenced += other.referenced;
         self.anonymous += other.anonymous;
         self.pss_locked += other.pss_locked;
+        self.swap += other.swap;
+        self.pss_swap += other.pss_swap;
     }
 }
 
@@ -149,7 +154,13 @@ impl AddressSpace {
             let guard = self.table.lock();
             guard.for_each(table::native(&part), |va, entry| {
                 let slot = ((va as u64 - start) >> PAGE_SHIFT) as usize;
-                if let (Some(word), Entry::Page(page)) = (out.get_mut(slot), entry) {
+                let Some(word) = out.get_mut(slot) else { return };
+                if let Entry::Soft(entry) = entry {
+                    // Bit 62 in swap, bits 0 to 4 the area, bits 5 to 54 the slot.
+                    let place = if frames { SwapEntry::from_word(entry).shown() } else { 0 };
+                    *word = 1 << 62 | place;
+                }
+                if let Entry::Page(page) = entry {
                     let private = page.flags.contains(PteFlags::SOFT) || UserTable::is_zero_page(page.phys);
                     let frame = if frames { page.phys.0 >> PAGE_SHIFT } else { 0 };
                     // Bit 63 present, bit 61 file page or shared memory, bits 0 to 54 the frame.
@@ -177,6 +188,12 @@ impl AddressSpace {
         let guard = self.table.lock();
         let mut found = 0;
         guard.for_each(table::native(step), |va, entry| {
+            if let Entry::Soft(word) = entry {
+                found += 1;
+                total.swap += PAGE;
+                total.pss_swap +=
+                    (PAGE << PSS_SHIFT) / u64::from(swap::uses(SwapEntry::from_word(word))).max(1);
+            }
             let Entry::Page(page) = entry else { return };
             found += 1;
             let Some(folio) = guard.folio(va) else { return };
@@ -304,11 +321,13 @@ fn write_resident(out: &mut dyn Write, of: &Resident, rollup: bool) -> fmt::Resu
     for label in ZERO_LINES {
         size_line(out, label, 0)?;
     }
+    size_line(out, "Swap:           ", of.swap)?;
+    size_line(out, "SwapPss:        ", proportional(of.pss_swap))?;
     size_line(out, "Locked:         ", proportional(of.pss_locked))
 }
 
 /// Kinds of memory that this kernel does not have.
-const ZERO_LINES: [&str; 9] = [
+const ZERO_LINES: [&str; 7] = [
     "KSM:            ",
     "LazyFree:       ",
     "AnonHugePages:  ",
@@ -316,8 +335,6 @@ const ZERO_LINES: [&str; 9] = [
     "FilePmdMapped:  ",
     "Shared_Hugetlb: ",
     "Private_Hugetlb:",
-    "Swap:           ",
-    "SwapPss:        ",
 ];
 
 /// The two letters of each flag, in the order of the bits.

@@ -88,6 +88,22 @@ pub struct AddressSpace {
     pub(crate) cids: ConcurrencyIds,
 }
 
+/// Pages by what they are, see [`AddressSpace::footprint`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Footprint {
+    pub anon: u64,
+    pub file: u64,
+    pub shmem: u64,
+    pub swap: u64,
+    pub tables: u64,
+}
+
+impl Footprint {
+    pub fn pages(&self) -> u64 {
+        self.anon + self.file + self.shmem + self.swap + self.tables
+    }
+}
+
 impl AddressSpace {
     /// An empty space with the plain layout.
     pub fn new() -> Result<Arc<AddressSpace>> {
@@ -204,9 +220,20 @@ impl AddressSpace {
         }
     }
 
-    /// Resident pages now and at most, without a lock: for the OOM killer and getrusage.
+    /// Resident pages now and at most, without a lock: for getrusage.
     pub fn resident(&self) -> (u64, u64) {
         (self.rss.total(), self.rss.peak())
+    }
+
+    /// What would come free if the space went, without a lock: for the OOM killer.
+    pub fn footprint(&self) -> Footprint {
+        Footprint {
+            anon: self.rss.anon(),
+            file: self.rss.file(),
+            shmem: self.rss.shmem(),
+            swap: self.rss.swap(),
+            tables: self.table.table_bytes() as u64 / crate::PAGE,
+        }
     }
 
     /// After an area came: the peak of the size (VmPeak).

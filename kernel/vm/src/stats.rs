@@ -17,6 +17,10 @@ static COMMITTED: AtomicI64 = AtomicI64::new(0);
 static DIRTY_PAGES: AtomicI64 = AtomicI64::new(0);
 /// Pages on their way to a device.
 static WRITEBACK_PAGES: AtomicI64 = AtomicI64::new(0);
+/// Pages in memory that have a slot in swap, too: those on their way out.
+static SWAP_CACHED: AtomicI64 = AtomicI64::new(0);
+/// Pages that zram holds.
+static ZSPAGES: AtomicI64 = AtomicI64::new(0);
 static OVERCOMMIT: AtomicU32 = AtomicU32::new(0);
 static OVERCOMMIT_RATIO: AtomicU32 = AtomicU32::new(50);
 static FAULTS_MINOR: AtomicU64 = AtomicU64::new(0);
@@ -157,6 +161,24 @@ pub fn dirty_pages() -> u64 {
 /// Writeback, in pages.
 pub fn writeback_pages() -> u64 {
     positive(&WRITEBACK_PAGES)
+}
+
+/// Pages with compressed pages in them (nr_zspages): `pages` came, or went.
+pub fn add_zspages(pages: i64) {
+    ZSPAGES.fetch_add(pages, Relaxed);
+}
+
+pub(crate) fn zspages() -> u64 {
+    positive(&ZSPAGES)
+}
+
+pub(crate) fn add_swap_cached(pages: i64) {
+    SWAP_CACHED.fetch_add(pages, Relaxed);
+}
+
+/// SwapCached, in pages: those on their way out.
+pub fn swap_cached_pages() -> u64 {
+    positive(&SWAP_CACHED)
 }
 
 /// Pages in the caches of files on devices.

@@ -3,7 +3,8 @@
 //! **Problem.** Pages that belong to no file have nowhere to go when memory is short, however long they were not used.
 //!
 //! **Interface.** [`swap_on`] and [`swap_off`] are the system calls' cores; a [`SwapDevice`] reads and writes
-//! pages. [`swap_out`] is kswapd's: it takes pages from the address spaces it is shown. What a page-table entry
+//! pages. [`swap_out`] and [`swap_out_objects`] are kswapd's: they take pages from the address spaces it is shown, and
+//! from memory objects. What a page-table entry
 //! holds instead of a page is a [`SwapEntry`] in a software entry.
 //!
 //! **Idea.** The walk over page tables is the clock: an entry that was accessed loses its mark, one that was
@@ -18,28 +19,34 @@
 //!
 //! A fault in between finds the page where it was; a store replaces it and the slot is given back. So there is
 //! no swap cache and nobody waits for a page that is on its way out. A slot counts the entries that name it:
-//! fork adds one, each of them reads its own copy back. Pages that several processes share, memory objects
-//! and locked areas stay in memory.
+//! fork adds one, each of them reads its own copy back. Private pages that several processes share and locked areas
+//! stay in memory.
+//!
+//! Memory objects (tmpfs, shared anonymous memory) have a hand each over their own pages, in the same three steps
+//! around the tree's lock, and keep the slots in the tree ([`crate::Mapping`], module `swapping`).
 
 mod area;
 mod map;
+pub(crate) mod objects;
 
-pub use area::{AreaInfo, NewArea, SwapDevice, areas, has_room, is_on, swap_off, swap_on, totals};
+pub use area::{AreaId, AreaInfo, NewArea, SwapDevice, areas, has_room, is_on, swap_off, swap_on, totals};
 pub use map::SwapMap;
+pub use objects::swap_out_objects;
 
 use crate::area::{Area, Backing, VmFlags};
 use crate::space::AddressSpace;
 use crate::stats::{self, Event};
 use crate::{PAGE, table};
 use arch::paging::PteFlags;
-use area::{read_in, release, reserve, write_out};
+use area::write_out;
+pub(crate) use area::{read_in, release, reserve, uses};
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
 use mem::{Entry, Folio, TableGuard, UserTable};
 use vma::Vma;
 
 /// Pages that are on their way out at once.
-const BATCH: usize = 32;
+pub(crate) const BATCH: usize = 32;
 
 /// Where a page is: the word of a software entry. Besides area and slot it has a number that differs from one
 /// use of the slot to the next, so that a reader that was slow does not take a later page for its own.
@@ -63,6 +70,11 @@ impl SwapEntry {
 
     pub(crate) fn word(self) -> u64 {
         self.0
+    }
+
+    /// As /proc/PID/pagemap shows it.
+    pub(crate) fn shown(self) -> u64 {
+        self.area() as u64 | u64::from(self.slot()) << SwapEntry::AREA_BITS
     }
 
     pub(crate) fn area(self) -> usize {
@@ -108,31 +120,49 @@ pub(crate) fn adopt_range(table: &UserTable, range: &Range<u64>) -> usize {
 // ---- out ----
 
 /// A page on its way out.
-struct Leaving {
-    va: u64,
-    folio: Folio,
-    entry: SwapEntry,
+pub(crate) struct Leaving {
+    /// Its address in the space, or its number in the memory object.
+    pub at: u64,
+    pub folio: Folio,
+    pub entry: SwapEntry,
+    /// Whether it arrived: it stays otherwise.
+    pub written: bool,
 }
 
 /// Takes up to `wanted` pages out of one space, at most `budget` entries looked at; says how many went.
 /// kswapd only: waits for the device, and holds nothing while it does. A space whose areas are being
 /// changed is passed over.
 pub fn swap_out(space: &AddressSpace, wanted: usize, budget: &mut usize) -> usize {
+    run_out(
+        wanted,
+        budget,
+        |leaving, wanted, budget| gather(space, leaving, wanted, budget),
+        |leaving| finish(space, leaving),
+    )
+}
+
+/// Batch after batch: `gather` finds pages (see [`gather`]), they are written, `finish` says whether a page went.
+pub(crate) fn run_out(
+    wanted: usize,
+    budget: &mut usize,
+    mut gather: impl FnMut(&mut [Option<Leaving>; BATCH], usize, &mut usize) -> Option<bool>,
+    mut finish: impl FnMut(Leaving) -> bool,
+) -> usize {
     let mut gone = 0;
     // Twice round: the first may only forget accesses.
     let mut rounds = 2;
     while gone < wanted && *budget > 0 && rounds > 0 {
         let mut leaving: [Option<Leaving>; BATCH] = [const { None }; BATCH];
-        let Some(wrapped) = gather(space, &mut leaving, wanted - gone, budget) else { return gone };
+        let Some(wrapped) = gather(&mut leaving, wanted - gone, budget) else { return gone };
         rounds -= usize::from(wrapped);
+        let count = leaving.iter().flatten().count() as i64;
+        stats::add_swap_cached(count);
         let written = write_batch(&leaving);
-        for leaving in leaving.into_iter().flatten() {
-            if written.is_ok() {
-                gone += usize::from(finish(space, leaving));
-            } else {
-                release(leaving.entry);
-            }
+        for mut leaving in leaving.into_iter().flatten() {
+            leaving.written = written.is_ok();
+            gone += usize::from(finish(leaving));
         }
+        stats::add_swap_cached(-count);
         if written.is_err() {
             return gone;
         }
@@ -203,7 +233,7 @@ fn gather_step(
             return at;
         };
         guard.set_flags(va, page.flags.difference(PteFlags::WRITE | PteFlags::DIRTY));
-        leaving[*count] = Some(Leaving { va: va as u64, folio, entry });
+        leaving[*count] = Some(Leaving { at: va as u64, folio, entry, written: false });
         *count += 1;
     }
     at
@@ -222,11 +252,11 @@ fn write_batch(leaving: &[Option<Leaving>; BATCH]) -> abi::errno::Result<()> {
 
 /// Puts the slot into the written page's place; false, and the slot is free again, if the page was used meanwhile.
 fn finish(space: &AddressSpace, leaving: Leaving) -> bool {
-    let Leaving { va, folio, entry } = leaving;
+    let Leaving { at: va, folio, entry, written } = leaving;
     let mut guard = space.table.lock();
     let same = matches!(guard.get(va as usize), Entry::Page(page)
         if page.phys == folio.phys() && !page.flags.intersects(PteFlags::WRITE | PteFlags::ACCESSED));
-    if !same || folio.refs() != 2 {
+    if !written || !same || folio.refs() != 2 {
         drop(guard);
         release(entry);
         return false;
@@ -250,15 +280,16 @@ impl AddressSpace {
     pub(crate) fn swap_in(&self, vma: &Vma<Area>, va: u64, word: u64, write: bool) -> Result<(), SwapFault> {
         let entry = SwapEntry::from_word(word);
         let folio = Folio::alloc(0, mem::AllocFlags::USER).map_err(|_| SwapFault::Oom)?;
-        read_in(entry, &folio).map_err(|_| SwapFault::Io)?;
+        let read = read_in(entry, &folio);
         // The copy is this space's alone: it may be written at once.
         let mut flags = vma.data.pte | PteFlags::ACCESSED | PteFlags::SOFT;
         flags.set(PteFlags::DIRTY, write || flags.contains(PteFlags::WRITE));
         let mut guard = self.table.lock();
         if guard.get(va as usize) != Entry::Soft(word) {
-            // Another thread was faster.
+            // Another thread was faster; the slot may have been another's, or gone, when it was read.
             return Ok(());
         }
+        read.map_err(|_| SwapFault::Io)?;
         let done = guard.replace_owned(va as usize, folio, 0, flags);
         drop(guard);
         if done {

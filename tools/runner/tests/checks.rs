@@ -17,6 +17,7 @@ const GROUPS: &[&str] = &[
     "files",
     "direct",
     "overlay",
+    "caching",
     "pipes",
     "polling",
     "events",

@@ -9,8 +9,10 @@ use common::*;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use vm::swap::{self, NewArea, SwapDevice, SwapMap};
+use vm::swap::{self, AreaId, NewArea, SwapDevice, SwapMap};
 use vm::{AddressSpace, Fault, FaultError, RemapRequest, Unlimited};
+
+const AREA: AreaId = AreaId(8, 0);
 
 #[derive(Default)]
 struct Store {
@@ -53,17 +55,17 @@ impl SwapDevice for Store {
 fn with_area(slots: u32) -> (MutexGuard<'static, ()>, Arc<Store>) {
     static TURN: Mutex<()> = Mutex::new(());
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let _ = swap::swap_off("/dev/swap", Vec::new);
+    let _ = swap::swap_off(AREA, Vec::new);
     let store = Arc::new(Store::default());
     let map = SwapMap::new(slots, &[5]).expect("map");
     let path = "/dev/swap".to_string();
-    let new = NewArea { device: store.clone(), map, priority: None, path, kind: "partition" };
+    let new = NewArea { device: store.clone(), map, priority: None, path, id: AREA, kind: "partition" };
     swap::swap_on(new).expect("swapon");
     (turn, store)
 }
 
 fn off(spaces: &[&Arc<AddressSpace>]) {
-    swap::swap_off("/dev/swap", || spaces.iter().map(|space| (*space).clone()).collect()).expect("swapoff");
+    swap::swap_off(AREA, || spaces.iter().map(|space| (*space).clone()).collect()).expect("swapoff");
 }
 
 fn out(space: &AddressSpace, pages: usize) -> usize {
@@ -154,7 +156,7 @@ fn swapoff_brings_everything_back() {
     assert_eq!((one.usage().rss_anon, two.usage().rss_anon), (20, 20));
     assert_eq!(access(&two, b + 14 * PAGE, None), Ok(2));
     assert_eq!(swap::totals(), (0, 0));
-    assert_eq!(swap::swap_off("/dev/swap", Vec::new), Err(Errno::EINVAL));
+    assert_eq!(swap::swap_off(AREA, Vec::new), Err(Errno::EINVAL));
 }
 
 #[test]

@@ -17,6 +17,7 @@ pub const CHECKS: &[Check] = &[
     ("sizes", sizes),
     ("ends", ends),
     ("coherent", coherent),
+    ("read_ahead", read_ahead),
     ("direct_alignment", direct_alignment),
     ("mapped", mapped),
     ("zeroes", zeroes),
@@ -33,6 +34,8 @@ const BLKROGET: u32 = 0x125e;
 const BLKRRPART: u32 = 0x125f;
 const BLKGETSIZE: u32 = 0x1260;
 const BLKFLSBUF: u32 = 0x1261;
+const BLKRASET: u32 = 0x1262;
+const BLKRAGET: u32 = 0x1263;
 const BLKSSZGET: u32 = 0x1268;
 const BLKGETSIZE64: u32 = 0x8008_1272;
 const BLKDISCARD: u32 = 0x1277;
@@ -64,6 +67,45 @@ fn size(fd: Fd) -> Result<u64> {
     let mut bytes = 0u64;
     ioctl(fd, BLKGETSIZE64, &mut bytes)?;
     Ok(bytes)
+}
+
+/// How many of the first 256 pages are cached after one byte was read, with a read-ahead of so many sectors.
+fn pages_read(fd: Fd, sectors: usize) -> core::result::Result<usize, Failure> {
+    const PAGES: usize = 256;
+    // SAFETY: 1. the argument is a number; 2. none.
+    unsafe { syscall!(__NR_ioctl, fd, BLKRASET, sectors) }?;
+    let mut now = 0usize;
+    ioctl(fd, BLKRAGET, &mut now)?;
+    equal!(now, sectors);
+    // SAFETY: 1. none is named.
+    unsafe { syscall!(__NR_fadvise64, fd, 0i64, 0i64, 4) }?;
+    let reader = open(O_RDONLY)?;
+    equal!(io::pread(reader, &mut [0], 0)?, 1);
+    // SAFETY: 1. a new place is asked for; 2. mincore writes a byte for each page; 3. the mapping is ours.
+    let (at, mut there) =
+        (unsafe { rt::mm::map(0, PAGES * 4096, PROT_READ, MAP_SHARED, reader, 0) }?, vec![0u8; PAGES]);
+    // SAFETY: 1. mincore writes a byte for each page.
+    unsafe { syscall!(__NR_mincore, at, PAGES * 4096, there.as_mut_ptr()) }?;
+    // SAFETY: 1. the mapping is this function's.
+    unsafe { rt::mm::unmap(at, PAGES * 4096) }?;
+    io::close(reader)?;
+    Ok(there.iter().filter(|page| **page & 1 != 0).count())
+}
+
+/// BLKRASET, which is queue/read_ahead_kb, says how much is read.
+fn read_ahead() -> Outcome {
+    let fd = open(O_RDONLY)?;
+    let mut before = 0usize;
+    ioctl(fd, BLKRAGET, &mut before)?;
+    let (none, some, much) = (pages_read(fd, 0)?, pages_read(fd, 128)?, pages_read(fd, 1024)?);
+    // SAFETY: 1. the argument is a number.
+    unsafe { syscall!(__NR_ioctl, fd, BLKRASET, before) }?;
+    ensure!(none == 1 && (2..=32).contains(&some) && much > some, "{none} {some} {much} pages");
+    let shown = fs::read_file(
+        &CString::new(format!("/sys/block/{}/queue/read_ahead_kb", name()?)).unwrap_or_default(),
+    )?;
+    equal!(shown, format!("{}\n", before / 2).into_bytes());
+    Ok(())
 }
 
 /// Memory for O_DIRECT.

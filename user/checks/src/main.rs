@@ -27,6 +27,7 @@ mod names;
 mod overlay;
 mod pipes;
 mod polling;
+mod pressure;
 mod processes;
 mod procfs;
 mod procpid;
@@ -123,6 +124,7 @@ const GROUPS: &[(&str, &[Check])] = &[
     ("terminals", terminals::CHECKS),
     ("procfs", procfs::CHECKS),
     ("block", block::CHECKS),
+    ("pressure", pressure::CHECKS),
     ("procpid", procpid::CHECKS),
     ("ptrace", ptrace::CHECKS),
 ];

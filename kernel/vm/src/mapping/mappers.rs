@@ -81,7 +81,7 @@ impl Mapping {
     }
 
     /// Calls `each` with every space that maps the file, and its origin. May sleep.
-    fn for_each_mapper(&self, mut each: impl FnMut(&AddressSpace, u64)) {
+    pub(super) fn for_each_mapper(&self, mut each: impl FnMut(&AddressSpace, u64)) {
         if !self.is_mapped() {
             return;
         }

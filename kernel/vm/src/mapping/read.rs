@@ -91,7 +91,7 @@ impl Mapping {
                 }
                 sink(&folio)
             }
-            None if self.is_memory() => sink(mem::zero_folio()),
+            None if self.is_hole(index) => sink(mem::zero_folio()),
             found => sink(&self.bring_in(ahead, index, wanted, found.is_none())?),
         }
     }
@@ -99,6 +99,11 @@ impl Mapping {
     /// The page is absent or not filled yet.
     #[cold]
     fn bring_in(&self, ahead: Option<&Readahead>, index: u64, wanted: u64, absent: bool) -> Result<Folio> {
+        if self.is_memory() {
+            // Back from swap; truncated meanwhile, it is a hole, which takes no memory.
+            let found = self.fill_if(index, || index < pages_of(self.size()))?;
+            return Ok(found.map_or_else(|| mem::zero_folio().clone(), |(folio, _)| folio));
+        }
         if let Some(ahead) = ahead {
             if absent {
                 let plan = ahead.plan_miss(self, index, wanted);
@@ -163,8 +168,12 @@ impl Mapping {
                 self.fill_found(index, &folio)?;
                 continue;
             }
+            let swapped = pages.swapped(index);
             drop(pages);
-            let made = if self.is_memory() {
+            let made = if let Some(entry) = swapped {
+                waited = true;
+                self.fill_swapped(index, entry, &wanted)?
+            } else if self.is_memory() {
                 self.fill_memory(index, &wanted)?
             } else {
                 waited = true;

@@ -2,7 +2,7 @@
 
 use super::{Mapping, SyncMode, WriteWhy, clear_part, pages_of, wait_unlocked, wait_written};
 use crate::pages::Tag;
-use crate::{PAGE, PAGE_SHIFT, reclaim, stats};
+use crate::{PAGE, PAGE_SHIFT, reclaim, stats, swap};
 use abi::Errno;
 use abi::errno::Result;
 use core::ops::Range;
@@ -51,7 +51,7 @@ impl Mapping {
 
     /// Zeroes a part of a page that is cached. The rest of one that is not is the file system's business.
     fn clear_within(&self, index: u64, bytes: Range<u64>) {
-        let Some(folio) = self.find_any(index) else { return };
+        let Some(folio) = self.find_held(index) else { return };
         wait_unlocked(&folio);
         if folio.uptodate() {
             clear_part(&folio, bytes.start as usize..bytes.end as usize);
@@ -74,7 +74,8 @@ impl Mapping {
         Ok(())
     }
 
-    /// Takes folios out of the tree and out of the page tables; private copies too with `copies_too`.
+    /// Takes folios out of the tree and out of the page tables, and slots back from swap; private copies too with
+    /// `copies_too`.
     fn drop_pages(&self, range: Range<u64>, copies_too: bool) {
         let (mut removed, mut cleaned, mut at) = (0usize, 0, range.start);
         loop {
@@ -82,8 +83,11 @@ impl Mapping {
             let mut pages = self.pages.lock();
             let mut count = 0;
             while count < BATCH
-                && let Some(index) = pages.first(at..range.end).map(|(index, _)| index)
+                && let Some(index) = pages.first_held(at..range.end)
             {
+                if let Some(slot) = pages.forget_swapped(index) {
+                    swap::release(slot);
+                }
                 cleaned += i64::from(pages.has_tag(index, Tag::Dirty));
                 batch[count] = pages.remove(index);
                 count += 1;

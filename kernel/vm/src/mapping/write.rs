@@ -90,9 +90,12 @@ impl Mapping {
         if start <= size || size.is_multiple_of(PAGE) {
             return;
         }
-        if let Some(folio) = self.find_any(size >> PAGE_SHIFT) {
+        if let Some(folio) = self.find_held(size >> PAGE_SHIFT) {
             wait_unlocked(&folio);
             clear_part(&folio, (size % PAGE) as usize..PAGE as usize);
+            if self.is_memory() {
+                folio.set_dirty();
+            }
         }
     }
 
@@ -122,7 +125,10 @@ impl Mapping {
 
     /// Whether the old bytes of an absent page are known: zero, or overwritten all.
     fn needs_no_read(&self, index: u64, len: usize) -> bool {
-        len == PAGE as usize || self.is_memory() || index >= pages_of(self.size())
+        if self.is_memory() {
+            return self.is_hole(index);
+        }
+        len == PAGE as usize || index >= pages_of(self.size())
     }
 
     /// Writes a page that is not cached: the folio is filled first and put into the tree then, so that

@@ -33,12 +33,21 @@ struct SwapArea {
     map: SwapMap,
     priority: i16,
     path: String,
+    id: AreaId,
     kind: &'static str,
     /// swapoff is under way: no slot is taken any more.
     leaving: bool,
 }
 
+/// What a path leads to: the numbers of a device, or of a file system and the file in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AreaId(pub u64, pub u64);
+
 static AREAS: SpinLock<[Option<SwapArea>; MOST], Swap> = SpinLock::new([const { None }; MOST]);
+/// Slots given out: areas of one priority take turns.
+static TURNS: AtomicU64 = AtomicU64::new(0);
+/// Slots of one turn, which lie next to each other.
+const TURN: u64 = 256;
 /// Whether there is an area at all.
 static ANY: AtomicBool = AtomicBool::new(false);
 /// Slots in use: zero lets page-table walks skip looking for entries.
@@ -80,31 +89,32 @@ pub struct NewArea {
     /// `None`: lower than all there are.
     pub priority: Option<i16>,
     pub path: String,
+    pub id: AreaId,
     pub kind: &'static str,
 }
 
 /// Adds an area. EBUSY when it is there already, EPERM (as Linux) when there are too many.
 pub fn swap_on(new: NewArea) -> Result<()> {
     let mut areas = AREAS.lock();
-    if areas.iter().flatten().any(|area| area.path == new.path) {
+    if areas.iter().flatten().any(|area| area.id == new.id) {
         return Err(Errno::EBUSY);
     }
     let lowest = areas.iter().flatten().map(|area| area.priority).min().unwrap_or(0).min(0);
     let place = areas.iter_mut().find(|place| place.is_none()).ok_or(Errno::EPERM)?;
     let priority = new.priority.unwrap_or(lowest.saturating_sub(if lowest == 0 { 2 } else { 1 }));
-    let NewArea { device, map, path, kind, .. } = new;
-    *place = Some(SwapArea { device, map, priority, path, kind, leaving: false });
+    let NewArea { device, map, path, id, kind, .. } = new;
+    *place = Some(SwapArea { device, map, priority, path, id, kind, leaving: false });
     ANY.store(true, Ordering::Relaxed);
     Ok(())
 }
 
 /// Removes an area after bringing back what is in it. `spaces` are all address spaces there are. EINVAL for an
-/// unknown path; ENOMEM, EIO: it stays. May sleep.
-pub fn swap_off(path: &str, spaces: impl Fn() -> Vec<Arc<AddressSpace>>) -> Result<()> {
+/// unknown one; ENOMEM, EIO: it stays. May sleep.
+pub fn swap_off(id: AreaId, spaces: impl Fn() -> Vec<Arc<AddressSpace>>) -> Result<()> {
     let number = {
         let mut areas = AREAS.lock();
         let known =
-            |area: &Option<SwapArea>| area.as_ref().is_some_and(|area| area.path == path && !area.leaving);
+            |area: &Option<SwapArea>| area.as_ref().is_some_and(|area| area.id == id && !area.leaving);
         let number = areas.iter().position(known).ok_or(Errno::EINVAL)?;
         set_leaving(&mut areas[number], true);
         number
@@ -138,6 +148,7 @@ fn empty(number: usize, spaces: impl Fn() -> Vec<Arc<AddressSpace>>) -> Result<(
             space.unuse(number)?;
             crate::graveyard::release(space);
         }
+        super::objects::unuse_all(number)?;
         if AREAS.lock()[number].as_ref().is_none_or(|area| area.map.used() == 0) {
             return Ok(());
         }
@@ -145,29 +156,23 @@ fn empty(number: usize, spaces: impl Fn() -> Vec<Arc<AddressSpace>>) -> Result<(
     }
 }
 
-/// A slot of the area with the highest priority that has one.
-pub(super) fn reserve() -> Option<SwapEntry> {
+/// A slot of an area with the highest priority that has one; areas of one priority take turns.
+pub(crate) fn reserve() -> Option<SwapEntry> {
     let mut areas = AREAS.lock();
-    let mut best: Option<usize> = None;
-    for (number, area) in areas.iter().enumerate() {
-        let Some(area) = area.as_ref().filter(|area| !area.leaving && area.map.used() < area.map.size())
-        else {
-            continue;
-        };
-        let better =
-            best.and_then(|best| areas[best].as_ref()).is_none_or(|best| area.priority > best.priority);
-        if better {
-            best = Some(number);
-        }
-    }
-    let number = best?;
+    let has_room = |area: &&SwapArea| !area.leaving && area.map.used() < area.map.size();
+    let highest = areas.iter().flatten().filter(has_room).map(|area| area.priority).max()?;
+    let equal = |area: &&SwapArea| has_room(area) && area.priority == highest;
+    let count = areas.iter().flatten().filter(equal).count().max(1);
+    let turn = (TURNS.fetch_add(1, Ordering::Relaxed) / TURN) as usize % count;
+    let mut numbers = (0..MOST).filter(|number| areas[*number].as_ref().filter(equal).is_some());
+    let number = numbers.nth(turn)?;
     let slot = areas[number].as_mut()?.map.take()?;
     USED.fetch_add(1, Ordering::AcqRel);
     Some(SwapEntry::new(number, slot, USES.fetch_add(1, Ordering::Relaxed)))
 }
 
 /// One entry less names the slot.
-pub(super) fn release(entry: SwapEntry) {
+pub(crate) fn release(entry: SwapEntry) {
     let mut areas = AREAS.lock();
     let Some(Some(area)) = areas.get_mut(entry.area()) else { return };
     if area.map.release(entry.slot()) {
@@ -183,6 +188,11 @@ pub(super) fn share(entry: SwapEntry) {
     }
 }
 
+/// How many entries name the slot.
+pub(crate) fn uses(entry: SwapEntry) -> u16 {
+    AREAS.lock().get(entry.area()).and_then(Option::as_ref).map_or(0, |area| area.map.uses(entry.slot()))
+}
+
 fn device_of(entry: SwapEntry) -> Result<Arc<dyn SwapDevice>> {
     let areas = AREAS.lock();
     areas.get(entry.area()).and_then(Option::as_ref).map(|area| area.device.clone()).ok_or(Errno::EIO)
@@ -195,7 +205,7 @@ pub(super) fn write_out(pages: &[Option<(SwapEntry, &Folio)>]) -> Result<()> {
     device_of(*first)?.write(&mut slots)
 }
 
-pub(super) fn read_in(entry: SwapEntry, folio: &Folio) -> Result<()> {
+pub(crate) fn read_in(entry: SwapEntry, folio: &Folio) -> Result<()> {
     device_of(entry)?.read(entry.slot(), folio)
 }
 

@@ -65,6 +65,11 @@ impl SwapMap {
         }
     }
 
+    /// How many entries name the slot.
+    pub fn uses(&self, slot: u32) -> u16 {
+        self.counts.get(slot as usize).copied().unwrap_or(0)
+    }
+
     /// One entry less names the slot; whether it is free now.
     pub fn release(&mut self, slot: u32) -> bool {
         match self.counts.get_mut(slot as usize) {
