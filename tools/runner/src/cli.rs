@@ -51,6 +51,9 @@ pub enum Cmd {
     /// Measure, also beside Linux
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(BenchArgs),
+    /// Run Debian's programs in a Debian system, and compare what they print
+    #[command(after_help = ACCEPTANCE_EXAMPLES)]
+    Acceptance(AcceptanceArgs),
     /// Run a policy under a virtual clock, without a kernel: `sim sched --help`
     #[command(disable_help_flag = true)]
     Sim {
@@ -108,6 +111,35 @@ Examples:
   cargo run -- bench --against linux --arch x86_64 --rounds 7
   cargo run -- bench --against linux --icount    instructions instead of time
   cargo run -- bench --disk --against linux      files on a disk";
+
+const ACCEPTANCE_EXAMPLES: &str = "\
+Examples:
+  cargo run -- acceptance                        every script, on every architecture
+  cargo run -- acceptance --arch riscv64 bash dpkg
+  cargo run -- acceptance --debug perl           with the kernel's debug checks
+
+The scripts are tools/runner/acceptance/NAME.sh, what they must print is in NAME.out. They run on a
+fresh image, which is made at the first run: that takes minutes.";
+
+/// Options of `acceptance`.
+#[derive(Debug, Args)]
+pub struct AcceptanceArgs {
+    /// Only on this architecture; without it, on all
+    #[arg(long, value_enum)]
+    pub arch: Option<Arch>,
+
+    /// Build the kernel with debug checks
+    #[arg(long)]
+    pub debug: bool,
+
+    /// A kernel image to boot instead of Ochre
+    #[arg(long, value_name = "FILE")]
+    pub kernel: Option<PathBuf>,
+
+    /// Only these scripts
+    #[arg(value_name = "NAME")]
+    pub only: Vec<String>,
+}
 
 /// Options of `exec`.
 #[derive(Debug, Args)]

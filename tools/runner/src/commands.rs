@@ -12,7 +12,7 @@ use crate::cli::{Cli, Cmd, PathArgs, Product, SetupArgs};
 use crate::debian::Apt;
 use crate::machine::{Machine, Root};
 use crate::tree::Tree;
-use crate::{bench, boot, cleanup, exec, image, initramfs, places, progress, qemu, setup};
+use crate::{acceptance, bench, boot, cleanup, exec, image, initramfs, places, progress, qemu, setup};
 
 /// The whole program; answers its exit status.
 pub fn main() -> i32 {
@@ -39,6 +39,7 @@ fn run(cli: Cli) -> Result<i32> {
         Some(Cmd::Exec(args)) => exec::run(&args),
         Some(Cmd::Path(args)) => path(&args).map(|()| 0),
         Some(Cmd::Bench(args)) => bench::run(&args).map(|()| 0),
+        Some(Cmd::Acceptance(args)) => acceptance::run(&args),
         Some(Cmd::Sim { arguments }) => Ok(sim::main(&arguments)),
         Some(Cmd::Setup(args)) => set_up(&args).map(|()| 0),
     }

@@ -11,6 +11,7 @@
 //! either a person has the console ([`boot`]) or the agent in the guest speaks with us over it ([`guest`], [`exec`]).
 #![forbid(unsafe_code)]
 
+pub mod acceptance;
 pub mod arch;
 pub mod bench;
 pub mod boot;
