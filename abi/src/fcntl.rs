@@ -2,6 +2,7 @@
 //! architectures (asm-generic/fcntl.h).
 
 use crate::abi_struct;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 pub const O_ACCMODE: u32 = 0o3;
 pub const O_RDONLY: u32 = 0o0;
@@ -194,6 +195,76 @@ pub const SYNC_FILE_RANGE_FLAGS: u32 = 7;
 /// ioctl(2) commands that every file understands (asm-generic/ioctls.h).
 pub const FIONBIO: u32 = 0x5421;
 pub const FIONREAD: u32 = 0x541b;
+
+// ---- flags of files: chattr(1), ioctl_iflags(2) ----
+
+pub const FS_IOC_GETFLAGS: u32 = 0x8008_6601;
+pub const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
+pub const FS_IOC_GETVERSION: u32 = 0x8008_7601;
+pub const FS_IOC_FSGETXATTR: u32 = 0x801c_581f;
+pub const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
+pub const FS_IOC_FIEMAP: u32 = 0xc020_660b;
+
+pub const FS_SYNC_FL: u32 = 0x8;
+pub const FS_IMMUTABLE_FL: u32 = 0x10;
+pub const FS_APPEND_FL: u32 = 0x20;
+pub const FS_NODUMP_FL: u32 = 0x40;
+pub const FS_NOATIME_FL: u32 = 0x80;
+
+/// The same in the words of FS_IOC_FSGETXATTR.
+pub const FS_XFLAG_IMMUTABLE: u32 = 0x8;
+pub const FS_XFLAG_APPEND: u32 = 0x10;
+pub const FS_XFLAG_SYNC: u32 = 0x20;
+pub const FS_XFLAG_NOATIME: u32 = 0x40;
+pub const FS_XFLAG_NODUMP: u32 = 0x80;
+
+/// `struct fsxattr`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct FsXattr {
+    pub xflags: u32,
+    pub extent_size: u32,
+    pub extents: u32,
+    pub project: u32,
+    pub cow_extent_size: u32,
+    pub pad: [u8; 8],
+}
+
+const _: () = assert!(size_of::<FsXattr>() == 28);
+
+pub const FIEMAP_FLAG_SYNC: u32 = 1;
+pub const FIEMAP_FLAG_CACHE: u32 = 4;
+pub const FIEMAP_EXTENT_LAST: u32 = 0x1;
+pub const FIEMAP_EXTENT_UNKNOWN: u32 = 0x2;
+pub const FIEMAP_EXTENT_DELALLOC: u32 = 0x4;
+pub const FIEMAP_EXTENT_UNWRITTEN: u32 = 0x800;
+pub const FIEMAP_EXTENT_MERGED: u32 = 0x1000;
+
+/// `struct fiemap`, without the extents behind it.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Fiemap {
+    pub start: u64,
+    pub length: u64,
+    pub flags: u32,
+    pub mapped_extents: u32,
+    pub extent_count: u32,
+    pub reserved: u32,
+}
+
+/// `struct fiemap_extent`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct FiemapExtent {
+    pub logical: u64,
+    pub physical: u64,
+    pub length: u64,
+    pub reserved64: [u64; 2],
+    pub flags: u32,
+    pub reserved: [u32; 3],
+}
+
+const _: () = assert!(size_of::<Fiemap>() == 32 && size_of::<FiemapExtent>() == 56);
 pub const FIONCLEX: u32 = 0x5450;
 pub const FIOCLEX: u32 = 0x5451;
 pub const FIOASYNC: u32 = 0x5452;

@@ -18,6 +18,7 @@ pub const S_ISVTX: u32 = 0o1000;
 pub const S_IXGRP: u32 = 0o010;
 /// Permission bits with set-id and sticky.
 pub const S_IALLUGO: u32 = 0o7777;
+pub const S_IRWXG: u32 = 0o070;
 pub const S_IRWXUGO: u32 = 0o777;
 
 #[cfg(target_arch = "x86_64")]
@@ -126,6 +127,7 @@ pub const STATX_DIOALIGN: u32 = 0x2000;
 pub const STATX_RESERVED: u32 = 0x8000_0000;
 pub const STATX_ATTR_IMMUTABLE: u64 = 0x10;
 pub const STATX_ATTR_APPEND: u64 = 0x20;
+pub const STATX_ATTR_NODUMP: u64 = 0x40;
 pub const STATX_ATTR_MOUNT_ROOT: u64 = 0x2000;
 
 abi_struct! {

@@ -3,19 +3,27 @@
 use crate::data::{DataOps, PAGE};
 use crate::file::{DirFile, RegularFile};
 use crate::instance::{ExtInode, Instance, Left, NodeRef};
+use abi::fcntl::{FIEMAP_EXTENT_DELALLOC, FIEMAP_EXTENT_UNKNOWN, FIEMAP_EXTENT_UNWRITTEN};
 use abi::stat::{DevId, S_IFDIR, S_IFLNK, S_IFMT};
 use abi::{Errno, errno::Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
+use ext4_core::layout::InodeFlags as CoreFlags;
 use ext4_core::namei::{NewFile, Rename as CoreRename};
-use ext4_core::{Change, Stat};
+use ext4_core::{Change, Place, Stat};
 use sync::Once;
 use vfs::{
-    Attr, Caller, Cred, FileType, Inode, InodeFlags, InodeOps, InodeRef, LastState, Link, NewInode, OpsRef,
-    Rename, SetAttr, SuperBlock,
+    Attr, Caller, Cred, FileExtent, FileType, Inode, InodeFlags, InodeOps, InodeRef, LastState, Link,
+    NewInode, OpsRef, Rename, SetAttr, SuperBlock,
 };
 use vm::{CacheKind, Mapping};
+
+/// The flags of chattr(1) that are shown (EXT4_FL_USER_VISIBLE), and those that can be changed here. Linux could also
+/// change how a file is mapped, journalled or compared; here these stay as they are.
+const FLAGS_SHOWN: u32 = 0x725b_dfff;
+const FLAGS_SET: u32 = 0x2003_80ff;
+const FLAGS_FIXED: u32 = 0x624b_c0ff & !FLAGS_SET;
 
 const RENAME_NOREPLACE: u32 = 1;
 const RENAME_EXCHANGE: u32 = 2;
@@ -70,6 +78,10 @@ impl ExtNode {
         inode.set_ctime(times.ctime);
         inode.set_btime(times.btime);
         inode.set_blocks(stat.blocks);
+        inode.set_attributes(stat.flags.bits());
+        if inode.ops.instance.fs.has_xattrs(&inode.ops.node) {
+            inode.set_may_have_acl();
+        }
         inode
     }
 
@@ -340,6 +352,59 @@ impl InodeOps for ExtNode {
         self.instance.fs.set_xattr(&self.node, name, value, flags)?;
         inode.set_mode(self.stat().mode);
         self.mirror(inode);
+        Ok(())
+    }
+
+    fn file_flags(&self, _inode: &InodeRef) -> Result<u32> {
+        Ok(self.stat().flags.bits() & FLAGS_SHOWN)
+    }
+
+    fn set_file_flags(&self, inode: &InodeRef, flags: u32) -> Result<()> {
+        let old = self.stat().flags.bits();
+        // chattr(1) gives back what it was shown: what cannot be set is not an error unless it would change.
+        if flags & !FLAGS_SHOWN != 0 || (flags ^ old) & FLAGS_SHOWN & FLAGS_FIXED != 0 {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let (flags, settable) = (CoreFlags::from_bits_retain(flags), CoreFlags::from_bits_retain(FLAGS_SET));
+        self.instance.fs.change_flags(&self.node, flags, settable)?;
+        self.mirror(inode);
+        inode.set_attributes(self.stat().flags.bits());
+        Ok(())
+    }
+
+    fn generation(&self, _inode: &InodeRef) -> Result<u32> {
+        Ok(self.stat().generation)
+    }
+
+    fn extents(
+        &self,
+        inode: &InodeRef,
+        start: u64,
+        end: u64,
+        each: &mut dyn FnMut(&FileExtent) -> bool,
+    ) -> Result<()> {
+        let fs = &self.instance.fs;
+        let bits = fs.geo.block_bits;
+        let last = u32::try_from(end.min(inode.size()).div_ceil(1 << bits)).map_err(|_| Errno::EFBIG)?;
+        let mut at = u32::try_from(start >> bits).unwrap_or(u32::MAX);
+        while at < last {
+            let (run, waiting) = fs.map_delayed(&self.node, at, last - at)?;
+            let (place, flags) = match run.place {
+                Place::At(place) => (place, 0),
+                Place::Unwritten(place) => (place, FIEMAP_EXTENT_UNWRITTEN),
+                Place::Hole => (0, FIEMAP_EXTENT_DELALLOC | FIEMAP_EXTENT_UNKNOWN),
+            };
+            let extent = FileExtent {
+                logical: u64::from(at) << bits,
+                physical: place << bits,
+                len: u64::from(run.len) << bits,
+                flags,
+            };
+            if (waiting || run.place != Place::Hole) && !each(&extent) {
+                break;
+            }
+            at = at.saturating_add(run.len.max(1));
+        }
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use crate::dir::Entries;
 use crate::file::{DirFile, RegularFile};
 use crate::space::Space;
 use abi::fcntl::{F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, RENAME_EXCHANGE, RENAME_NOREPLACE};
+use abi::fcntl::{FS_APPEND_FL, FS_IMMUTABLE_FL, FS_NOATIME_FL, FS_NODUMP_FL};
 use abi::fs::{XATTR_CREATE, XATTR_REPLACE};
 use abi::stat::*;
 use abi::{Errno, errno::Result};
@@ -19,7 +20,7 @@ use sync::levels::{self, Leaf};
 use sync::{Once, SpinLock};
 use vfs::{
     Attr, Caller, Cred, Dentry, Inode, InodeFlags, InodeOps, InodeRef, Link, NewInode, NewSuper, OpsRef,
-    Rename, SetAttr, SuperBlock, SuperOps,
+    Rename, SetAttr, SuperBlock, SuperOps, acl,
 };
 use vm::{CacheKind, Mapping};
 
@@ -175,9 +176,58 @@ impl Node {
 
     /// Makes an inode and puts it under the name.
     fn make(&self, dir: &InodeRef, name: &[u8], new: NewInode, kind: Kind) -> Result<InodeRef> {
-        let inode = build(&dir.sb, &self.space, new, kind)?;
+        let inode = self.born(dir, new, kind)?;
         self.add(dir, name, &inode)?;
         Ok(inode)
+    }
+
+    /// A new inode, with the access control lists that the default list of its directory gives it.
+    fn born(&self, dir: &InodeRef, mut new: NewInode, kind: Kind) -> Result<InodeRef> {
+        let default = if matches!(kind, Kind::Symlink(_)) { None } else { self.list(acl::DEFAULT)? };
+        let Some(default) = default else { return build(&dir.sb, &self.space, new, kind) };
+        let mut entries = default.clone();
+        posixacl::inherit(&mut entries, &mut new.mode);
+        let inode = build(&dir.sb, &self.space, new, kind)?;
+        let own = node(&inode)?;
+        if inode.is_dir() {
+            own.store(acl::DEFAULT, &posixacl::to_user(&default));
+        }
+        if !posixacl::to_mode(&entries).1 {
+            own.store(acl::ACCESS, &posixacl::to_user(&entries));
+        }
+        inode.set_may_have_acl();
+        Ok(inode)
+    }
+
+    /// An access control list, if the inode has it.
+    fn list(&self, name: &[u8]) -> Result<Option<Vec<posixacl::AclEntry>>> {
+        let Some(xattrs) = self.xattrs.get() else { return Ok(None) };
+        let bytes = xattrs.lock().get(name).map(|bytes| bytes.to_vec());
+        bytes.map(|bytes| posixacl::from_user(&bytes)).transpose()
+    }
+
+    fn attributes(&self) -> &SpinLock<Xattrs, Leaf> {
+        if self.xattrs.get().is_none() {
+            let _ = self.xattrs.set(Box::default());
+        }
+        self.xattrs.get_expect()
+    }
+
+    fn store(&self, name: &[u8], value: &[u8]) {
+        let (name, value) = (Box::from(name), Box::from(value));
+        let old = self.attributes().lock().insert(name, value);
+        drop(old);
+    }
+
+    /// What an access control list means for the mode; whether there is more to it than the mode says.
+    fn apply_list(&self, inode: &InodeRef, name: &[u8], bytes: &[u8]) -> Result<bool> {
+        let entries = posixacl::from_user(bytes)?;
+        if name != acl::ACCESS || entries.is_empty() {
+            return Ok(!entries.is_empty());
+        }
+        let (bits, all) = posixacl::to_mode(&entries);
+        inode.set_mode(inode.mode() & !S_IRWXUGO | bits);
+        Ok(!all)
     }
 
     fn add(&self, dir: &InodeRef, name: &[u8], inode: &InodeRef) -> Result<()> {
@@ -320,7 +370,7 @@ impl InodeOps for Node {
     fn tmpfile(&self, dir: &InodeRef, mode: u32, cred: &Cred) -> Result<InodeRef> {
         let mut new = self.new_inode(dir, mode, cred);
         new.nlink = 0;
-        build(&dir.sb, &self.space, new, new_content(&self.space))
+        self.born(dir, new, new_content(&self.space))
     }
 
     fn follow(&self, _inode: &InodeRef, _caller: &Caller) -> Result<Link> {
@@ -345,6 +395,10 @@ impl InodeOps for Node {
             mapping.truncate(size);
             inode.set_size(size);
         }
+        if let (Some(mode), Some(mut entries)) = (set.mode, self.list(acl::ACCESS)?) {
+            posixacl::chmod(&mut entries, mode);
+            self.store(acl::ACCESS, &posixacl::to_user(&entries));
+        }
         inode.apply(set);
         Ok(())
     }
@@ -363,11 +417,19 @@ impl InodeOps for Node {
     }
 
     fn set_xattr(&self, inode: &InodeRef, name: &[u8], value: Option<&[u8]>, flags: u32) -> Result<()> {
-        if self.xattrs.get().is_none() {
-            let _ = self.xattrs.set(Box::default());
+        let mut value = value;
+        if acl::is_name(name) {
+            // A list that says no more than the mode is none.
+            value = match value {
+                Some(bytes) => self.apply_list(inode, name, bytes)?.then_some(bytes),
+                None => None,
+            };
+            if value.is_none() && self.list(name)?.is_none() {
+                return Ok(());
+            }
         }
         let fresh = value.map(|value| (Box::from(name), Box::from(value)));
-        let mut xattrs = self.xattrs.get_expect().lock();
+        let mut xattrs = self.attributes().lock();
         let known = xattrs.contains_key(name);
         if known && flags & XATTR_CREATE != 0 {
             return Err(Errno::EEXIST);
@@ -381,6 +443,19 @@ impl InodeOps for Node {
         };
         drop(xattrs);
         drop(old);
+        inode.touch_changed();
+        Ok(())
+    }
+
+    fn file_flags(&self, inode: &InodeRef) -> Result<u32> {
+        Ok(inode.attributes())
+    }
+
+    fn set_file_flags(&self, inode: &InodeRef, flags: u32) -> Result<()> {
+        if flags & !(FS_IMMUTABLE_FL | FS_APPEND_FL | FS_NODUMP_FL | FS_NOATIME_FL) != 0 {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        inode.set_attributes(flags);
         inode.touch_changed();
         Ok(())
     }

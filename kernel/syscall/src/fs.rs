@@ -1,6 +1,6 @@
 //! Descriptors: read(2), write(2), dup(2), fcntl(2), and what else takes an open file.
 
-use crate::{Ctx, Errno, Result, path};
+use crate::{Ctx, Errno, Result, attributes, path};
 use abi::fcntl::*;
 use abi::fs::IOV_MAX;
 use abi::inotify::IN_MODIFY;
@@ -491,6 +491,12 @@ pub fn ioctl(ctx: &mut Ctx, fd: i32, cmd: u32, arg: usize) -> Result<usize> {
             usermem::write_bytes(arg, &(file.inode().sb.block_size as i32).to_ne_bytes())?;
             Ok(0)
         }
+        FS_IOC_GETFLAGS | FS_IOC_SETFLAGS | FS_IOC_GETVERSION | FS_IOC_FSGETXATTR | FS_IOC_FSSETXATTR
+        | FS_IOC_FIEMAP
+            if file.inode().is_regular() || file.inode().is_dir() =>
+        {
+            attributes::ioctl(ctx, &file, cmd, arg)
+        }
         _ => file.ops().ioctl(&file, cmd, arg),
     }
 }
@@ -577,6 +583,11 @@ pub fn fallocate(ctx: &mut Ctx, fd: i32, mode: u32, offset: i64, len: i64) -> Re
         FileType::Directory => return Err(Errno::EISDIR),
         FileType::Regular | FileType::BlockDevice => {}
         _ => return Err(Errno::ENODEV),
+    }
+    let attributes = file.inode().attributes();
+    let append_only = attributes & FS_APPEND_FL != 0 && mode & !FALLOC_FL_KEEP_SIZE != 0;
+    if attributes & FS_IMMUTABLE_FL != 0 || append_only {
+        return Err(Errno::EPERM);
     }
     let (offset, len) = (offset as u64, len as u64);
     let end = offset.checked_add(len).filter(|end| *end <= file.inode().sb.max_bytes).ok_or(Errno::EFBIG)?;

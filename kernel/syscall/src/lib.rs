@@ -18,6 +18,7 @@
 extern crate alloc;
 
 mod arg;
+mod attributes;
 mod creds;
 pub mod enosys;
 mod fs;

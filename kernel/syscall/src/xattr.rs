@@ -8,7 +8,7 @@ use abi::inotify::IN_ATTRIB;
 use abi::stat::{R_OK, W_OK};
 use alloc::vec::Vec;
 use kcore::usermem;
-use vfs::{FileType, Look, Path, notify, permission, resolve};
+use vfs::{FileType, Look, Path, acl, notify, permission, resolve};
 
 fn place(ctx: &Ctx, path: usize, look: Look) -> Result<Path> {
     let path = usermem::read_cstr(path, PATH_MAX)?;
@@ -39,6 +39,13 @@ fn check(ctx: &Ctx, place: &Path, name: &[u8], writes: bool) -> Result<()> {
     }
     if name.starts_with(b"security.") {
         return if !writes || ctx.capable(CAP_SYS_ADMIN) { Ok(()) } else { Err(Errno::EPERM) };
+    }
+    if acl::is_name(name) {
+        // Who may read a file's attributes may read its lists.
+        return Ok(());
+    }
+    if writes {
+        permission::check_changeable(place.inode())?;
     }
     if !name.starts_with(b"user.") {
         return Err(Errno::EOPNOTSUPP);
@@ -79,14 +86,21 @@ fn set(ctx: &Ctx, place: &Path, name: usize, value: usize, size: usize, flags: u
     }
     let bytes: Vec<u8> = mem::user::read_array(value, size)?;
     check(ctx, place, &name, true)?;
-    change(place, &name, Some(&bytes), flags)
+    change(ctx, place, &name, Some(&bytes), flags)
 }
 
-fn change(place: &Path, name: &[u8], value: Option<&[u8]>, flags: u32) -> Result<usize> {
+fn change(ctx: &Ctx, place: &Path, name: &[u8], value: Option<&[u8]>, flags: u32) -> Result<usize> {
     let inode = place.inode();
+    let is_list = acl::is_name(name);
+    if is_list {
+        acl::check_change(&caller(ctx), place, name, value.is_some())?;
+    }
     {
         let _contents = inode.contents.write();
         inode.ops.set_xattr(inode, name, value, flags)?;
+        if is_list && value.is_some() {
+            acl::changed(&caller(ctx), inode)?;
+        }
     }
     notify::dentry(&place.dentry, IN_ATTRIB);
     Ok(0)
@@ -113,7 +127,7 @@ fn list(ctx: &Ctx, place: &Path, buf: usize, size: usize) -> Result<usize> {
 fn remove(ctx: &Ctx, place: &Path, name: usize) -> Result<usize> {
     let name = read_name(name)?;
     check(ctx, place, &name, true)?;
-    change(place, &name, None, 0)
+    change(ctx, place, &name, None, 0)
 }
 
 /// setxattr(2).

@@ -8,6 +8,7 @@ use crate::notify;
 use crate::path::Path;
 use crate::permission;
 use abi::cap::{CAP_CHOWN, CAP_FSETID};
+use abi::fcntl::{FS_APPEND_FL, FS_IMMUTABLE_FL, FS_NODUMP_FL};
 use abi::inotify::{IN_ACCESS, IN_ATTRIB, IN_MODIFY};
 use abi::stat::*;
 use abi::{Errno, errno::Result};
@@ -32,6 +33,8 @@ pub struct Attr {
     pub btime: TimeNs,
     /// What address, offset and length of direct I/O must be multiples of; 0: there is none.
     pub direct_align: u32,
+    /// `STATX_ATTR_*` of those that are known of the inode.
+    pub attributes: u64,
 }
 
 /// A change of attributes; what is `None` stays. Times are absolute.
@@ -66,11 +69,21 @@ pub fn getattr(inode: &InodeRef) -> Result<Attr> {
         ctime: inode.ctime(),
         btime: inode.btime(),
         direct_align: 0,
+        attributes: statx_attributes(inode.attributes()),
     };
     if inode.flags.contains(InodeFlags::GETATTR) {
         inode.ops.getattr(inode, &mut attr)?;
     }
     Ok(attr)
+}
+
+fn statx_attributes(flags: u32) -> u64 {
+    let pairs = [
+        (FS_IMMUTABLE_FL, STATX_ATTR_IMMUTABLE),
+        (FS_APPEND_FL, STATX_ATTR_APPEND),
+        (FS_NODUMP_FL, STATX_ATTR_NODUMP),
+    ];
+    pairs.iter().filter(|(flag, _)| flags & flag != 0).fold(0, |all, (_, attribute)| all | attribute)
 }
 
 /// Seconds and nanoseconds of a time, the latter never negative.
@@ -124,7 +137,7 @@ impl Attr {
             dio_mem_align: self.direct_align,
             dio_offset_align: self.direct_align,
             blksize: self.blksize,
-            attributes: root,
+            attributes: self.attributes | root,
             nlink: self.nlink,
             uid: self.uid,
             gid: self.gid,
@@ -132,7 +145,10 @@ impl Attr {
             ino: self.ino,
             size: self.size,
             blocks: self.blocks,
-            attributes_mask: STATX_ATTR_MOUNT_ROOT,
+            attributes_mask: STATX_ATTR_MOUNT_ROOT
+                | STATX_ATTR_IMMUTABLE
+                | STATX_ATTR_APPEND
+                | STATX_ATTR_NODUMP,
             atime_s: times[0].0,
             atime_ns: times[0].1,
             btime_s: times[1].0,
@@ -173,6 +189,7 @@ pub fn chmod(caller: &Caller, path: &Path, mode: u32) -> Result<()> {
     if !permission::is_owner(inode, cred) {
         return Err(Errno::EPERM);
     }
+    permission::check_changeable(inode)?;
     let mut mode = mode & S_IALLUGO;
     if !cred.in_group(inode.gid()) && !cred.capable(CAP_FSETID) {
         mode &= !S_ISGID;
@@ -191,6 +208,7 @@ pub fn chown(caller: &Caller, path: &Path, uid: Option<u32>, gid: Option<u32>) -
     if !(uid_allowed && gid_allowed) && !cred.capable(CAP_CHOWN) {
         return Err(Errno::EPERM);
     }
+    permission::check_changeable(inode)?;
     let mut set = SetAttr { uid, gid, ..SetAttr::default() };
     // Even a change of nothing takes the privileges away, as on Linux.
     if !inode.is_dir() {
@@ -238,6 +256,10 @@ pub fn set_times(caller: &Caller, path: &Path, atime: NewTime, mtime: NewTime) -
     path.mount.check_writable()?;
     let inode = path.inode();
     let both_now = (atime, mtime) == (NewTime::Now, NewTime::Now);
+    // What is append only may be touched.
+    if !both_now || inode.attributes() & FS_IMMUTABLE_FL != 0 {
+        permission::check_changeable(inode)?;
+    }
     if !permission::is_owner(inode, caller.cred) {
         if !both_now {
             return Err(Errno::EPERM);
@@ -269,6 +291,7 @@ pub fn truncate(caller: &Caller, path: &Path, size: u64, size_limit: u64) -> Res
     }
     path.mount.check_writable()?;
     permission::check_inode(inode, W_OK, caller)?;
+    permission::check_not_append_only(inode)?;
     inode.begin_write()?;
     let result = resize(inode, size, size_limit, Some(caller.cred));
     inode.end_write();
@@ -282,6 +305,7 @@ pub fn ftruncate(caller: &Caller, file: &File, size: u64, size_limit: u64) -> Re
     if !file.mode().contains(FileMode::WRITE) || !file.inode().is_regular() {
         return Err(Errno::EINVAL);
     }
+    permission::check_not_append_only(file.inode())?;
     resize(file.inode(), size, size_limit, Some(caller.cred))?;
     notify::dentry(&file.path().dentry, IN_MODIFY);
     Ok(())

@@ -44,6 +44,9 @@ pub fn write(file: &File, mapping: &Mapping, pos: &mut u64, buf: &mut IoBuf) -> 
 /// As [`write`], with the inode's lock held.
 pub fn write_locked(file: &File, mapping: &Mapping, pos: &mut u64, buf: &mut IoBuf) -> Result<usize> {
     let inode = file.inode();
+    if inode.attributes() & FS_IMMUTABLE_FL != 0 {
+        return Err(Errno::EPERM);
+    }
     let start = if buf.append { inode.size() } else { *pos };
     let len = bounded(inode, start, buf)?;
     if len == 0 {

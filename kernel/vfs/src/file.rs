@@ -375,6 +375,9 @@ impl File {
         if flags & O_DIRECT != 0 && self.inode().is_regular() && !self.traits.contains(FileTraits::DIRECT) {
             return Err(Errno::EINVAL);
         }
+        if (self.flags() ^ flags) & O_APPEND != 0 && self.mode.contains(FileMode::WRITE) {
+            crate::permission::check_not_append_only(self.inode())?;
+        }
         self.ops.flags_changed(self, flags & SETFL_MASK)?;
         let change = |old: u32| Some(old & !SETFL_MASK | flags & SETFL_MASK);
         let _ = self.flags.fetch_update(Relaxed, Relaxed, change);

@@ -13,6 +13,7 @@ use crate::locks::InodeLocks;
 use crate::notify;
 use crate::path::Path;
 use crate::superblock::SuperBlock;
+use abi::fcntl::FS_NOATIME_FL;
 use abi::stat::{DevId, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK};
 use abi::{Errno, errno::Result};
 use alloc::boxed::Box;
@@ -200,10 +201,46 @@ pub trait InodeOps: Send + Sync + 'static {
         Err(Errno::EOPNOTSUPP)
     }
 
+    /// The flags of chattr(1) (FS_IOC_GETFLAGS).
+    fn file_flags(&self, inode: &InodeRef) -> Result<u32> {
+        Err(Errno::ENOTTY)
+    }
+
+    /// Changes them, rights checked, and [`Inode::set_attributes`]. EOPNOTSUPP for flags that cannot be set.
+    fn set_file_flags(&self, inode: &InodeRef, flags: u32) -> Result<()> {
+        Err(Errno::ENOTTY)
+    }
+
+    /// The number that tells a file from one that had its inode before (FS_IOC_GETVERSION).
+    fn generation(&self, inode: &InodeRef) -> Result<u32> {
+        Err(Errno::ENOTTY)
+    }
+
+    /// Tells where the data of `start..end` is, in order, until `each` says false (FS_IOC_FIEMAP).
+    fn extents(
+        &self,
+        inode: &InodeRef,
+        start: u64,
+        end: u64,
+        each: &mut dyn FnMut(&FileExtent) -> bool,
+    ) -> Result<()> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
     /// Appends the names, each with a terminating zero.
     fn list_xattr(&self, inode: &InodeRef, out: &mut Vec<u8>) -> Result<()> {
         Ok(())
     }
+}
+
+/// A stretch of a file's data on its device, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct FileExtent {
+    pub logical: u64,
+    pub physical: u64,
+    pub len: u64,
+    /// `FIEMAP_EXTENT_*`.
+    pub flags: u32,
 }
 
 /// Links and times of an inode that goes, for a file system that keeps them elsewhere.
@@ -282,6 +319,8 @@ impl NewInode {
             mtime: AtomicI64::new(now),
             ctime: AtomicI64::new(now),
             btime: AtomicI64::new(now),
+            attributes: AtomicU32::new(0),
+            acl: AtomicBool::new(false),
             writers: AtomicU32::new(0),
             swap_file: AtomicBool::new(false),
             contents: RwSemaphore::new(()),
@@ -323,6 +362,10 @@ pub struct Inode<T: InodeOps + ?Sized = dyn InodeOps> {
     mtime: AtomicI64,
     ctime: AtomicI64,
     btime: AtomicI64,
+    /// `FS_*_FL` that hold whatever the mode says; see [`Inode::attributes`].
+    attributes: AtomicU32,
+    /// It may have an access control list.
+    acl: AtomicBool,
     /// Open for writing this often, or `DENY_WRITE` set: being executed this often.
     writers: AtomicU32,
     /// The kernel swaps to its blocks: nobody may change what they are (Linux's S_SWAPFILE).
@@ -453,6 +496,28 @@ impl<T: InodeOps + ?Sized> Inode<T> {
         self.btime.store(at, Relaxed);
     }
 
+    /// The flags of chattr(1) that the generic code looks at: immutable, append only, no access times.
+    #[inline]
+    pub fn attributes(&self) -> u32 {
+        self.attributes.load(Relaxed)
+    }
+
+    /// The file system's word on them, when the inode is made and when they change.
+    pub fn set_attributes(&self, flags: u32) {
+        self.attributes.store(flags, Relaxed);
+    }
+
+    /// Whether it may have an access control list; if not, it has none.
+    #[inline]
+    pub fn may_have_acl(&self) -> bool {
+        self.acl.load(Relaxed)
+    }
+
+    /// It has attributes, or gets a list.
+    pub fn set_may_have_acl(&self) {
+        self.acl.store(true, Relaxed);
+    }
+
     /// The contents changed now: mtime and ctime.
     pub fn touch_modified(&self) {
         let now = now_ns();
@@ -536,7 +601,8 @@ impl Inode {
     #[inline]
     pub fn accessed(&self, file: &File) {
         const DAY_NS: i64 = 86_400_000_000_000;
-        if self.flags.contains(InodeFlags::NO_ATIME) || file.skips_atime() {
+        let never = self.flags.contains(InodeFlags::NO_ATIME) || self.attributes() & FS_NOATIME_FL != 0;
+        if never || file.skips_atime() {
             return;
         }
         let atime = self.atime();

@@ -29,6 +29,7 @@
 
 extern crate alloc;
 
+pub mod acl;
 pub mod anon;
 pub mod attr;
 pub mod cached;
@@ -70,8 +71,8 @@ pub use fdtable::{FileTable, Lookup, MAX_FDS, Reserved};
 pub use file::{Extent, File, FileMode, FileOps, FileTraits, OpsRef, Owner, open_files};
 pub use fs_context::{Caller, FsContext};
 pub use inode::{
-    FileType, Inode, InodeFlags, InodeOps, InodeRef, LastState, Link, NewInode, Rename, TimeNs, inode_total,
-    now_ns,
+    FileExtent, FileType, Inode, InodeFlags, InodeOps, InodeRef, LastState, Link, NewInode, Rename, TimeNs,
+    inode_total, now_ns,
 };
 pub use iobuf::{IoBuf, Segment};
 pub use mount::{Mount, MountFlags};

@@ -4,6 +4,7 @@
 //! check rights, let the file system change itself, then change the dentry cache. The directory's lock
 //! orders it all; a walk that misses the cache waits for it.
 
+use crate::acl;
 use crate::dcache;
 use crate::dentry::Dentry;
 use crate::fs_context::Caller;
@@ -50,6 +51,8 @@ fn may_change(dir: &Path, caller: &Caller) -> Result<()> {
 /// Rights to remove or replace `victim` in `dir`.
 fn may_remove(dir: &Path, victim: &InodeRef, caller: &Caller) -> Result<()> {
     permission::check_inode(dir.inode(), W_OK | X_OK, caller)?;
+    permission::check_not_append_only(dir.inode())?;
+    permission::check_changeable(victim)?;
     if permission::sticky_forbids(dir.inode(), victim, caller.cred) || victim.is_swap_file() {
         return Err(Errno::EPERM);
     }
@@ -74,7 +77,7 @@ pub(crate) fn create_locked(caller: &Caller, dir: &Path, last: &LastName, mode: 
         return Err(Errno::ENOENT);
     }
     may_change(dir, caller)?;
-    let mode = S_IFREG | mode & S_IALLUGO & !caller.fs.umask();
+    let mode = S_IFREG | mode & S_IALLUGO & !acl::umask(inode, caller);
     let new = inode.ops.create(inode, &last.name, mode, caller.cred)?;
     instantiate(&dir.dentry, last, new)
 }
@@ -106,7 +109,7 @@ fn make_at(caller: &Caller, dir: &Path, last: &LastName, new: New) -> Result<Pat
     }
     may_change(dir, caller)?;
     let name = &*last.name;
-    let (cred, umask) = (caller.cred, caller.fs.umask());
+    let (cred, umask) = (caller.cred, acl::umask(inode, caller));
     let made = match new {
         New::Directory { mode } => {
             let mode = S_IFDIR | mode & (S_IRWXUGO | S_ISVTX) & !umask;
@@ -155,6 +158,7 @@ pub fn link(caller: &Caller, old: &Path, start: Start, path: &[u8]) -> Result<()
     if target.is_dir() {
         return Err(Errno::EPERM);
     }
+    permission::check_changeable(target)?;
     if !Arc::ptr_eq(&target.sb, &inode.sb) {
         return Err(Errno::EXDEV);
     }

@@ -1,5 +1,6 @@
 //! open(2), openat2(2), and opening for execution.
 
+use crate::acl;
 use crate::attr;
 use crate::device;
 use crate::file::{File, FileMode, FileOps, FileTraits, OpsRef};
@@ -158,7 +159,7 @@ fn open_unnamed(caller: &Caller, start: Start, path: &[u8], how: OpenHow) -> Res
     let dir = resolve(caller, start, path, how.look | Look::DIRECTORY)?;
     dir.mount.check_writable()?;
     permission::check_inode(dir.inode(), W_OK | X_OK, caller)?;
-    let mode = S_IFREG | how.mode & S_IALLUGO & !caller.fs.umask();
+    let mode = S_IFREG | how.mode & S_IALLUGO & !acl::umask(dir.inode(), caller);
     let inode = dir.inode().ops.tmpfile(dir.inode(), mode, caller.cred)?;
     let name = alloc::format!("#{}", inode.ino);
     let dentry = crate::Dentry::root(name.as_bytes(), inode);
@@ -188,6 +189,10 @@ fn open_place(caller: &Caller, place: Path, flags: u32, created: bool) -> Result
     }
     if !created {
         permission::check_path(&place, access_mask(flags), caller)?;
+    }
+    // Append only: nothing that is there may change.
+    if writes && flags & O_APPEND == 0 || flags & O_TRUNC != 0 {
+        permission::check_not_append_only(inode)?;
     }
     if flags & O_NOATIME != 0 && !permission::is_owner(inode, caller.cred) {
         return Err(Errno::EPERM);

@@ -1,17 +1,23 @@
 //! Who may do what to a file: path_resolution(7), "Permissions", and the rules of unlink and chmod.
 
+use crate::acl;
 use crate::cred::Cred;
 use crate::fs_context::Caller;
 use crate::inode::{Inode, InodeRef};
 use crate::path::Path;
 use abi::cap::{CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER};
-use abi::stat::{R_OK, S_IRWXUGO, S_ISVTX, W_OK, X_OK};
+use abi::fcntl::{FS_APPEND_FL, FS_IMMUTABLE_FL};
+use abi::stat::{R_OK, S_IRWXG, S_IRWXUGO, S_ISVTX, W_OK, X_OK};
 use abi::{Errno, errno::Result};
 
 /// Whether the caller may search the directory. The common case first: everybody may.
 #[inline]
 pub fn may_search(inode: &InodeRef, caller: &Caller) -> Result<()> {
-    if inode.mode() & 0o111 == 0o111 && !custom(inode) { Ok(()) } else { check_inode(inode, X_OK, caller) }
+    if inode.mode() & 0o111 == 0o111 && !custom(inode) && !inode.may_have_acl() {
+        Ok(())
+    } else {
+        check_inode(inode, X_OK, caller)
+    }
 }
 
 /// File systems of generated files may decide themselves; they say so by flag.
@@ -21,10 +27,15 @@ fn custom(inode: &Inode) -> bool {
 }
 
 /// Whether `cred` has all of the rights in `mask` (R_OK, W_OK, X_OK). EACCES. Mounts are not looked at.
-pub fn check(inode: &Inode, mask: u32, cred: &Cred) -> Result<()> {
+pub fn check(inode: &InodeRef, mask: u32, cred: &Cred) -> Result<()> {
     let mode = inode.mode();
     let shift = if cred.fsuid == inode.uid() {
         6
+    } else if inode.may_have_acl()
+        && mode & S_IRWXG != 0
+        && let Some(permitted) = acl::permits(inode, mask, cred)
+    {
+        return if permitted { Ok(()) } else { check_privileged(inode, mask, cred) };
     } else if (mode >> 3 ^ mode) & mask & 7 != 0 && cred.in_group(inode.gid()) {
         // The group is looked up only when its rights differ from everybody's.
         3
@@ -62,14 +73,29 @@ pub fn check_path(path: &Path, mask: u32, caller: &Caller) -> Result<()> {
     check_inode(inode, mask, caller)
 }
 
-/// [`check`] with the file system's own rule.
+/// [`check`] with the file system's own rule. EPERM for writing what is immutable.
 pub fn check_inode(inode: &InodeRef, mask: u32, caller: &Caller) -> Result<()> {
+    if mask & W_OK != 0 && inode.attributes() & FS_IMMUTABLE_FL != 0 {
+        return Err(Errno::EPERM);
+    }
     if custom(inode)
         && let Some(answer) = inode.ops.permission(inode, mask, caller)
     {
         return answer;
     }
     check(inode, mask, caller.cred)
+}
+
+/// EPERM for attributes and names of what is immutable or append only.
+#[inline]
+pub fn check_changeable(inode: &Inode) -> Result<()> {
+    if inode.attributes() & (FS_IMMUTABLE_FL | FS_APPEND_FL) != 0 { Err(Errno::EPERM) } else { Ok(()) }
+}
+
+/// EPERM for anything but adding to what is append only.
+#[inline]
+pub fn check_not_append_only(inode: &Inode) -> Result<()> {
+    if inode.attributes() & FS_APPEND_FL != 0 { Err(Errno::EPERM) } else { Ok(()) }
 }
 
 /// Owner, or CAP_FOWNER.

@@ -512,6 +512,17 @@ impl<E: Env> Fs<E> {
         Err(DAMAGED)
     }
 
+    /// Changes the flags that `mask` names.
+    pub fn change_flags(&self, node: &Node<E>, flags: InodeFlags, mask: InodeFlags) -> Result<()> {
+        let handle = self.begin(2)?;
+        let mut state = node.state.lock();
+        let old = state.inode.flags();
+        state.inode.set_flags((old & !mask) | (flags & mask));
+        let times = Times { ctime: self.now(), ..state.inode.times() };
+        state.inode.set_times(&times);
+        self.store(&handle, node, &mut state)
+    }
+
     /// Changes attributes.
     pub fn set_attributes(&self, node: &Node<E>, change: &Change) -> Result<()> {
         let handle = self.begin(12)?;

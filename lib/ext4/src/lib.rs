@@ -10,7 +10,7 @@
 //! |---|---|
 //! | names | [`dir`]: lookup, reading; [`namei`]: create, link, unlink, rename |
 //! | data | [`map`]: places of blocks, write-back; [`truncate`]: length, holes, deletion |
-//! | attributes | [`inode`], [`xattr`], [`acl`] |
+//! | attributes | [`inode`], [`xattr`] |
 //! | durability | [`journal`]: handles, commit, replay; [`orphan`] |
 //! | room | [`balloc`], [`ialloc`], [`group`] |
 //! | formats | [`layout`], [`extent`], [`indirect`], [`dir::block`], [`dir::index`] |
@@ -31,7 +31,6 @@ extern crate alloc;
 #[macro_use]
 extern crate std;
 
-pub mod acl;
 pub mod balloc;
 mod bits;
 mod cache;

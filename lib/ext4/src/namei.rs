@@ -66,7 +66,7 @@ impl<E: Env> Fs<E> {
         operation()
     }
 
-    fn now(&self) -> i64 {
+    pub(crate) fn now(&self) -> i64 {
         self.env.now_ns()
     }
 

@@ -11,7 +11,7 @@ use crate::fs::Fs;
 use crate::inode::{Inode, Node};
 use crate::journal::Handle;
 use crate::layout::{INODE_OLD_LEN, le16, le32, put16, put32};
-use crate::{BAD_CSUM, DAMAGED, acl};
+use crate::{BAD_CSUM, DAMAGED};
 use abi::Errno;
 use abi::errno::Result;
 use alloc::vec::Vec;
@@ -212,7 +212,7 @@ impl<E: Env> Fs<E> {
         let state = node.state.lock();
         let value = self.find_attribute(&state.inode, index, rest)?.ok_or(Errno::ENODATA)?;
         match index {
-            ACL_ACCESS | ACL_DEFAULT => Ok(acl::to_user(&acl::from_disk(&value)?)),
+            ACL_ACCESS | ACL_DEFAULT => Ok(posixacl::to_user(&posixacl::from_disk(&value)?)),
             _ => Ok(value),
         }
     }
@@ -225,6 +225,13 @@ impl<E: Env> Fs<E> {
             Some(value) => Ok(Some(value)),
             None => Ok(find(self.outer_attributes(inode)?)),
         }
+    }
+
+    /// Whether an inode has attributes at all, without reading more than it.
+    pub fn has_xattrs(&self, node: &Node<E>) -> bool {
+        let state = node.state.lock();
+        let inner = state.inode.inner_attributes();
+        state.inode.file_acl() != 0 || !inner.is_ok_and(|list| list.is_empty())
     }
 
     /// Appends the full names, each with a zero behind it.
@@ -252,12 +259,12 @@ impl<E: Env> Fs<E> {
         let converted;
         let value = match (index, value) {
             (ACL_ACCESS | ACL_DEFAULT, Some(bytes)) => {
-                let entries = acl::from_user(bytes)?;
-                let (bits, all) = acl::to_mode(&entries);
+                let entries = posixacl::from_user(bytes)?;
+                let (bits, all) = posixacl::to_mode(&entries);
                 if index == ACL_ACCESS && !entries.is_empty() {
                     mode = Some(bits);
                 }
-                converted = acl::to_disk(&entries);
+                converted = posixacl::to_disk(&entries);
                 // A list that the permission bits express needs no attribute.
                 let empty = entries.is_empty() || (index == ACL_ACCESS && all);
                 (!empty).then_some(&converted[..])
@@ -374,9 +381,9 @@ impl<E: Env> Fs<E> {
     /// chmod of a file with an access control list: the list follows.
     pub(crate) fn chmod_acl(&self, handle: &Handle<E>, inode: &mut Inode, mode: u32) -> Result<()> {
         let Some(value) = self.find_attribute(inode, ACL_ACCESS, b"")? else { return Ok(()) };
-        let mut entries = acl::from_disk(&value)?;
-        acl::chmod(&mut entries, mode);
-        self.change_attribute(handle, inode, (ACL_ACCESS, b""), Some(&acl::to_disk(&entries)), 0)
+        let mut entries = posixacl::from_disk(&value)?;
+        posixacl::chmod(&mut entries, mode);
+        self.change_attribute(handle, inode, (ACL_ACCESS, b""), Some(&posixacl::to_disk(&entries)), 0)
     }
 
     /// What a new file takes over from its directory's default list. Says whether there was one: then the umask does
@@ -386,12 +393,12 @@ impl<E: Env> Fs<E> {
         if inode.is_dir() {
             self.change_attribute(handle, inode, (ACL_DEFAULT, b""), Some(&value), 0)?;
         }
-        let mut entries = acl::from_disk(&value)?;
+        let mut entries = posixacl::from_disk(&value)?;
         let mut mode = inode.mode();
-        acl::inherit(&mut entries, &mut mode);
+        posixacl::inherit(&mut entries, &mut mode);
         inode.base_mut().mode.set(mode as u16);
-        if !acl::to_mode(&entries).1 {
-            self.change_attribute(handle, inode, (ACL_ACCESS, b""), Some(&acl::to_disk(&entries)), 0)?;
+        if !posixacl::to_mode(&entries).1 {
+            self.change_attribute(handle, inode, (ACL_ACCESS, b""), Some(&posixacl::to_disk(&entries)), 0)?;
         }
         Ok(true)
     }

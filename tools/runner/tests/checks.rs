@@ -18,6 +18,7 @@ const GROUPS: &[&str] = &[
     "direct",
     "overlay",
     "caching",
+    "attributes",
     "pipes",
     "polling",
     "events",

@@ -113,7 +113,7 @@ fn programs_on_every_kind_of_image() {
     for (arch, options) in kinds {
         let Some(image) = Image::make("programs", options, 128) else { return };
         let script = "mount -t ext4 /dev/vda /tmp && chmod 1777 /tmp || exit 9; cd /tmp; \
-            for group in names trees files direct locks memory; do checks $group | grep -v '^ok '; done; \
+            for group in names trees files direct attributes locks memory; do checks $group | grep -v '^ok '; done; \
             cp -r /bin /tmp/copy && cmp /bin/busybox /tmp/copy/busybox && du -s /tmp/copy > /dev/null || exit 8; \
             mkdir many; i=0; while [ $i -lt 2000 ]; do echo $i > many/file-$i; i=$((i+1)); done; ls many | wc -l; \
             rm -r many copy; cd /; umount /tmp || exit 7; \
@@ -124,7 +124,7 @@ fn programs_on_every_kind_of_image() {
         let by_blocks = !options.contains("ext4");
         let refused = out.contains("FAIL files/fallocate: EOPNOTSUPP") && out.contains(" passed, 1 failed");
         assert_eq!(refused, by_blocks, "{arch} {options}: {out}");
-        assert_eq!(out.matches(", 0 failed").count(), 6 - usize::from(by_blocks), "{arch} {options}: {out}");
+        assert_eq!(out.matches(", 0 failed").count(), 7 - usize::from(by_blocks), "{arch} {options}: {out}");
         assert!(out.contains("2000\n"), "{arch} {options}: {out}");
         assert_eq!(image.fsck(), None, "{arch} {options}");
     }

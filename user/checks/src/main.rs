@@ -10,6 +10,7 @@
 
 extern crate alloc;
 
+mod attributes;
 mod block;
 mod caching;
 mod direct;
@@ -105,6 +106,7 @@ const GROUPS: &[(&str, &[Check])] = &[
     ("caching", caching::CHECKS),
     ("direct", direct::CHECKS),
     ("overlay", overlay::CHECKS),
+    ("attributes", attributes::CHECKS),
     ("pipes", pipes::CHECKS),
     ("polling", polling::CHECKS),
     ("events", events::CHECKS),

@@ -1,9 +1,16 @@
-//! Access control lists: ext4's short form on the medium, the long form that programs see.
+//! POSIX access control lists, acl(5): who may do what to a file, and the forms in which lists are stored.
 //!
-//! Programs: version 2, entries of 8 bytes (tag, rights, id). The medium: version 1, entries of 4 bytes, of 8 where
-//! the tag has an id. Both little-endian; see acl(5).
+//! **Problem.** Owner, group and others are too few. A list names more users and groups; the mode's group bits become
+//! the most that any of them gets.
+//!
+//! **Interface.** [`from_user`] and [`to_user`] are the form of the attributes `system.posix_acl_*` (version 2, entries of 8
+//! bytes), [`from_disk`] and [`to_disk`] that of ext4 (version 1, entries of 4 bytes, of 8 where the tag has an id), both
+//! little-endian. [`permits`] decides; [`chmod`], [`inherit`] and [`to_mode`] keep list and mode together.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
 
-use crate::layout::{le16, le32};
+extern crate alloc;
+
 use abi::Errno;
 use abi::errno::Result;
 use alloc::vec::Vec;
@@ -27,6 +34,19 @@ pub struct AclEntry {
     /// rwx as 4, 2, 1.
     pub rights: u16,
     pub id: u32,
+}
+
+/// The attribute that holds the list of a file.
+pub const ACCESS: &[u8] = b"system.posix_acl_access";
+/// The attribute that holds the list which files in a directory start with.
+pub const DEFAULT: &[u8] = b"system.posix_acl_default";
+
+fn le16(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+}
+
+fn le32(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
 fn has_id(tag: u16) -> bool {
@@ -105,6 +125,33 @@ fn is_valid(entries: &[AclEntry]) -> bool {
         && (!named || count(MASK) == 1)
 }
 
+/// Whether the list gives somebody who is not the file's owner the rights `want` (rwx as 4, 2, 1), as posix_acl_permission
+/// has it: a user's own entry decides, then the entries of its groups, then that of all others. `in_group` is asked
+/// for `group`, the file's, and for those that the list names.
+pub fn permits(
+    entries: &[AclEntry],
+    want: u32,
+    user: u32,
+    group: u32,
+    in_group: impl Fn(u32) -> bool,
+) -> bool {
+    let mask = entries.iter().find(|entry| entry.tag == MASK).map_or(7, |entry| entry.rights);
+    let gives = |entry: &AclEntry, mask: u16| u32::from(entry.rights & mask) & want == want;
+    if let Some(own) = entries.iter().find(|entry| entry.tag == USER && entry.id == user) {
+        return gives(own, mask);
+    }
+    let mine = |entry: &&AclEntry| match entry.tag {
+        GROUP_OBJ => in_group(group),
+        GROUP => in_group(entry.id),
+        _ => false,
+    };
+    let mut groups = entries.iter().filter(mine).peekable();
+    if groups.peek().is_some() {
+        return groups.any(|entry| gives(entry, mask));
+    }
+    entries.iter().find(|entry| entry.tag == OTHER).is_some_and(|entry| gives(entry, 7))
+}
+
 /// The permission bits of a file with this list, and whether they say all that the list says.
 pub fn to_mode(entries: &[AclEntry]) -> (u32, bool) {
     let rights =
@@ -173,6 +220,29 @@ mod tests {
         let mut made = list;
         inherit(&mut made, &mut mode);
         assert_eq!(mode, 0o100640);
+    }
+
+    #[test]
+    fn the_first_entry_that_fits_decides() {
+        let list = [
+            entry(USER_OBJ, 7, NO_ID),
+            entry(USER, 6, 1),
+            entry(USER, 0, 2),
+            entry(GROUP_OBJ, 1, NO_ID),
+            entry(GROUP, 6, 30),
+            entry(MASK, 4, NO_ID),
+            entry(OTHER, 2, NO_ID),
+        ];
+        let ask =
+            |user, groups: &[u32], want| permits(&list, want, user, 20, |group| groups.contains(&group));
+        // A named user gets no more than the mask, whatever groups say.
+        assert_eq!([4, 2].map(|want| ask(1, &[20, 30], want)), [true, false]);
+        assert!(!ask(2, &[30], 4));
+        // Of several groups one that gives all is enough; none: others' rights do not count.
+        assert_eq!([4, 2, 1].map(|want| ask(3, &[20, 30], want)), [true, false, false]);
+        assert!(!ask(3, &[20], 2));
+        // The mask is not for others.
+        assert_eq!([4, 2].map(|want| ask(3, &[], want)), [false, true]);
     }
 
     #[test]
