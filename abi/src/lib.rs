@@ -14,6 +14,7 @@ pub mod fcntl;
 pub mod fs;
 pub mod futex;
 pub mod inotify;
+pub mod ipc;
 pub mod layout;
 pub mod mm;
 pub mod poll;

@@ -56,6 +56,7 @@ pub(crate) fn end(thread: Arc<Thread>, mut local: Local, status: i32) {
     drop(task::current().set_table(None));
     if last {
         process.timers.end();
+        crate::sysv::sem::process_ends(&process);
         ptrace::end_tracer(&process);
         process.set_mm(None);
     }

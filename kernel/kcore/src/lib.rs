@@ -59,6 +59,7 @@ pub mod signalfd;
 mod subject;
 pub mod syslog;
 pub mod sysrq;
+pub mod sysv;
 mod thread;
 pub mod timerfd;
 pub mod timers;

@@ -90,6 +90,8 @@ pub struct Process {
     /// What its leader left behind, to be seen of a zombie.
     pub(crate) remains: SpinLock<Option<Remains>, Leaf>,
     pub(crate) timers: ProcessTimers,
+    /// Semaphores that its end takes something back of (SEM_UNDO).
+    pub(crate) semaphores: SpinLock<crate::sysv::sem::Touched, Leaf>,
 
     /// Address of the sigreturn trampoline in this process; 0: none.
     pub(crate) sigreturn: AtomicUsize,
@@ -146,6 +148,7 @@ impl Process {
             totals: SpinLock::new(Totals::default()),
             remains: SpinLock::new(None),
             timers: ProcessTimers::new(this.clone()),
+            semaphores: SpinLock::new(Default::default()),
             sigreturn: AtomicUsize::new(0),
             personality: AtomicU32::new(0),
             dumpable: AtomicU32::new(1),

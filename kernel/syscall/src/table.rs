@@ -199,6 +199,16 @@ calls! {
     1027 1027 lab_unpark => lab::unpark(tid);
     1028 1028 lab_parked => lab::parked(tids, count);
 
+    // ---- System V semaphores and message queues ----
+    64 190 semget => ipc::semget(key, count, flags);
+    65 193 semop => ipc::semop(id, operations, count);
+    220 192 semtimedop => ipc::semtimedop(id, operations, count, timeout);
+    66 191 semctl => ipc::semctl(id, number, command, argument);
+    68 186 msgget => ipc::msgget(key, flags);
+    69 189 msgsnd => ipc::msgsnd(id, message, len, flags);
+    70 188 msgrcv => ipc::msgrcv(id, message, len, kind, flags);
+    71 187 msgctl => ipc::msgctl(id, command, argument);
+
     // ---- futexes ----
     202 98 futex => futex::futex(address, op, value, timeout, address2, value3);
     449 449 futex_waitv => futex::futex_waitv(words, count, flags, timeout, clock);

@@ -115,6 +115,10 @@ levels! {
     Futex 152;
     /// All futexes with priority inheritance that somebody waits for.
     PiFutex 153;
+    /// The identifiers of a kind of System V objects.
+    SysvTable 154;
+    /// One System V object.
+    SysvObject 155;
     /// A user page table (Linux's page_table_lock).
     PageTable 160;
     /// Swap areas and their slots.

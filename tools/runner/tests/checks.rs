@@ -33,6 +33,7 @@ const GROUPS: &[&str] = &[
     "inheritance",
     "times",
     "rseq",
+    "sysv",
     "scheduling",
     "lab",
     "terminals",

@@ -37,6 +37,7 @@ mod rseq;
 mod scheduling;
 mod signals;
 mod sockets;
+mod sysv;
 mod terminals;
 mod times;
 mod trees;
@@ -121,6 +122,7 @@ const GROUPS: &[(&str, &[Check])] = &[
     ("inheritance", inheritance::CHECKS),
     ("times", times::CHECKS),
     ("rseq", rseq::CHECKS),
+    ("sysv", sysv::CHECKS),
     ("scheduling", scheduling::CHECKS),
     ("lab", lab::CHECKS),
     ("terminals", terminals::CHECKS),

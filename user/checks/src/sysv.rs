@@ -1,0 +1,376 @@
+//! System V semaphores and message queues, sysvipc(7).
+
+use crate::{Check, Outcome, ensure, equal};
+use alloc::vec::Vec;
+use rt::nr::*;
+use rt::signal::{self, Action};
+use rt::{Errno, Result, process, syscall, time};
+
+pub const CHECKS: &[Check] = &[
+    ("sets_and_keys", sets_and_keys),
+    ("operations", operations),
+    ("all_or_nothing", all_or_nothing),
+    ("waiting", waiting),
+    ("limits_of_waiting", limits_of_waiting),
+    ("taken_back", taken_back),
+    ("set_removed", set_removed),
+    ("set_status", set_status),
+    ("rights", rights),
+    ("messages", messages),
+    ("kinds_of_messages", kinds_of_messages),
+    ("full_queue", full_queue),
+    ("waiting_for_messages", waiting_for_messages),
+    ("queue_removed", queue_removed),
+    ("queue_status", queue_status),
+    ("bad_messages", bad_messages),
+];
+
+const CREAT: usize = 0o1000;
+const EXCL: usize = 0o2000;
+const NOWAIT: u16 = 0o4000;
+const UNDO: u16 = 0x1000;
+const RMID: usize = 0;
+const SET: usize = 1;
+const STAT: usize = 2;
+const GETPID: usize = 11;
+const GETVAL: usize = 12;
+const GETALL: usize = 13;
+const GETNCNT: usize = 14;
+const GETZCNT: usize = 15;
+const SETVAL: usize = 16;
+const SETALL: usize = 17;
+
+/// Any call. Each use passes addresses of its own live memory with their true lengths, or none.
+fn call(number: u32, args: [usize; 5]) -> Result<usize> {
+    // SAFETY: 1. by the sentence above.
+    unsafe { syscall!(number, args[0], args[1], args[2], args[3], args[4]) }
+}
+
+/// A key that no other run has.
+fn key() -> usize {
+    (time::now_ns() as usize & 0x3fff_ffff) | 0x4000_0000
+}
+
+/// Something to be removed when the check ends, however it ends.
+struct Object(usize, u32);
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        let args = if self.1 == __NR_semctl { [self.0, 0, RMID, 0, 0] } else { [self.0, RMID, 0, 0, 0] };
+        let _ = call(self.1, args);
+    }
+}
+
+fn set(count: usize) -> Result<Object> {
+    call(__NR_semget, [0, count, 0o600, 0, 0]).map(|id| Object(id, __NR_semctl))
+}
+
+fn queue() -> Result<Object> {
+    call(__NR_msgget, [0, 0o600, 0, 0, 0]).map(|id| Object(id, __NR_msgctl))
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Operation(u16, i16, u16);
+
+fn operate(set: &Object, operations: &[Operation]) -> Result<()> {
+    call(__NR_semop, [set.0, operations.as_ptr() as usize, operations.len(), 0, 0]).map(drop)
+}
+
+fn control(set: &Object, number: usize, command: usize, argument: usize) -> Result<usize> {
+    call(__NR_semctl, [set.0, number, command, argument, 0])
+}
+
+fn sets_and_keys() -> Outcome {
+    let key = key();
+    equal!(call(__NR_semget, [key, 2, 0o600, 0, 0]), Err(Errno::ENOENT));
+    equal!(call(__NR_semget, [key, 0, CREAT | 0o600, 0, 0]), Err(Errno::EINVAL));
+    let set = Object(call(__NR_semget, [key, 2, CREAT | 0o600, 0, 0])?, __NR_semctl);
+    equal!(call(__NR_semget, [key, 2, CREAT | EXCL | 0o600, 0, 0]), Err(Errno::EEXIST));
+    equal!(call(__NR_semget, [key, 0, 0, 0, 0])?, set.0);
+    equal!(call(__NR_semget, [key, 3, 0, 0, 0]), Err(Errno::EINVAL));
+    equal!(call(__NR_semget, [0, 32_001, 0o600, 0, 0]), Err(Errno::EINVAL));
+    let old = set.0;
+    drop(set);
+    equal!(call(__NR_semctl, [old, 0, GETVAL, 0, 0]), Err(Errno::EINVAL));
+    // The place is used again, the identifier is not.
+    let again = Object(call(__NR_semget, [key, 2, CREAT | 0o600, 0, 0])?, __NR_semctl);
+    ensure!(again.0 != old, "an identifier came again");
+    Ok(())
+}
+
+fn operations() -> Outcome {
+    let set = set(3)?;
+    let values = [5u16, 0, 7];
+    control(&set, 0, SETALL, values.as_ptr() as usize)?;
+    operate(&set, &[Operation(0, -5, 0), Operation(1, 2, 0), Operation(0, 0, 0)])?;
+    let mut now = [9u16; 3];
+    control(&set, 0, GETALL, now.as_mut_ptr() as usize)?;
+    equal!(now, [0, 2, 7]);
+    equal!(control(&set, 1, GETVAL, 0)?, 2);
+    equal!(control(&set, 1, GETPID, 0)?, process::getpid() as usize);
+    equal!(operate(&set, &[Operation(3, 1, 0)]), Err(Errno::EFBIG));
+    equal!(operate(&set, &[]), Err(Errno::EINVAL));
+    equal!(operate(&set, &[Operation(2, 32_767, 0)]), Err(Errno::ERANGE));
+    equal!(control(&set, 0, SETVAL, 40_000), Err(Errno::ERANGE));
+    equal!(control(&set, 3, SETVAL, 1), Err(Errno::EINVAL));
+    equal!(control(&set, 0, 99, 0), Err(Errno::EINVAL));
+    equal!(operate(&set, &[Operation(0, 1, 0); 501]), Err(Errno::E2BIG));
+    Ok(())
+}
+
+fn all_or_nothing() -> Outcome {
+    let set = set(2)?;
+    control(&set, 0, SETVAL, 3)?;
+    equal!(operate(&set, &[Operation(0, -3, NOWAIT), Operation(1, -1, NOWAIT)]), Err(Errno::EAGAIN));
+    equal!(control(&set, 0, GETVAL, 0)?, 3);
+    equal!(operate(&set, &[Operation(0, 0, NOWAIT)]), Err(Errno::EAGAIN));
+    Ok(())
+}
+
+fn waiting() -> Outcome {
+    let set = set(2)?;
+    let Some(child) = process::fork()? else {
+        // Waits for 2 to come, then for 0 in the other one.
+        let done = operate(&set, &[Operation(0, -2, 0)]).and_then(|()| operate(&set, &[Operation(1, 0, 0)]));
+        core::mem::forget(set);
+        process::exit(i32::from(done.is_err()))
+    };
+    control(&set, 1, SETVAL, 1)?;
+    while control(&set, 0, GETNCNT, 0)? != 1 {
+        time::sleep_ns(1_000_000);
+    }
+    operate(&set, &[Operation(0, 1, 0)])?;
+    operate(&set, &[Operation(0, 1, 0)])?;
+    while control(&set, 1, GETZCNT, 0)? != 1 {
+        time::sleep_ns(1_000_000);
+    }
+    equal!(control(&set, 0, GETNCNT, 0)?, 0);
+    operate(&set, &[Operation(1, -1, 0)])?;
+    equal!(process::wait_exit(child)?.exit_code(), Some(0));
+    Ok(())
+}
+
+extern "C" fn nothing(_: i32) {}
+
+fn limits_of_waiting() -> Outcome {
+    let set = set(1)?;
+    let soon = time::timespec(20_000_000);
+    let one = [Operation(0, -1, 0)];
+    let wait = |at: usize| call(__NR_semtimedop, [set.0, one.as_ptr() as usize, 1, at, 0]);
+    equal!(wait(&raw const soon as usize), Err(Errno::EAGAIN));
+    let bad = [0i64, -1];
+    equal!(wait(bad.as_ptr() as usize), Err(Errno::EINVAL));
+    // A handler ends it, whatever SA_RESTART says.
+    signal::set_action(SIGUSR1, Action::Handle(nothing), SA_RESTART, 0)?;
+    let parent = process::getpid();
+    let Some(child) = process::fork()? else {
+        core::mem::forget(set);
+        time::sleep_ns(50_000_000);
+        process::exit(i32::from(process::kill(parent, SIGUSR1).is_err()))
+    };
+    equal!(wait(0), Err(Errno::EINTR));
+    equal!(process::wait_exit(child)?.exit_code(), Some(0));
+    equal!(control(&set, 0, GETNCNT, 0)?, 0);
+    Ok(())
+}
+
+fn taken_back() -> Outcome {
+    let set = set(2)?;
+    control(&set, 0, SETVAL, 5)?;
+    let status = process::in_child(|| {
+        let done = operate(&set, &[Operation(0, -3, UNDO), Operation(1, 4, UNDO)]);
+        i32::from(done.is_err() || control(&set, 0, GETVAL, 0) != Ok(2))
+    })?;
+    equal!(status.exit_code(), Some(0));
+    equal!((control(&set, 0, GETVAL, 0)?, control(&set, 1, GETVAL, 0)?), (5, 0));
+    // A value that was set is nobody's to take back.
+    let status = process::in_child(|| {
+        let done = operate(&set, &[Operation(0, -3, UNDO)]).and_then(|()| control(&set, 0, SETVAL, 9));
+        i32::from(done.is_err())
+    })?;
+    equal!(status.exit_code(), Some(0));
+    equal!(control(&set, 0, GETVAL, 0)?, 9);
+    Ok(())
+}
+
+fn set_removed() -> Outcome {
+    let set = set(1)?;
+    let Some(child) = process::fork()? else {
+        let ended = operate(&set, &[Operation(0, -1, 0)]) == Err(Errno::EIDRM);
+        core::mem::forget(set);
+        process::exit(i32::from(!ended))
+    };
+    while control(&set, 0, GETNCNT, 0)? != 1 {
+        time::sleep_ns(1_000_000);
+    }
+    drop(set);
+    equal!(process::wait_exit(child)?.exit_code(), Some(0));
+    Ok(())
+}
+
+/// The words of an `ipc64_perm`: key, uid, gid, cuid, cgid, mode.
+fn set_status() -> Outcome {
+    let key = key();
+    let set = Object(call(__NR_semget, [key, 4, CREAT | 0o640, 0, 0])?, __NR_semctl);
+    let mut status = [0u32; 32];
+    control(&set, 0, STAT, status.as_mut_ptr() as usize)?;
+    equal!((status[0] as usize, status[1], status[3], status[5] & 0o777), (key, 0, 0, 0o640));
+    // The number of semaphores stands behind the times, which x86-64 spaces.
+    let at = if cfg!(target_arch = "x86_64") { 20 } else { 16 };
+    equal!(status[at], 4);
+    (status[1], status[5]) = (1000, 0o666);
+    control(&set, 0, SET, status.as_mut_ptr() as usize)?;
+    control(&set, 0, STAT, status.as_mut_ptr() as usize)?;
+    equal!((status[1], status[3], status[5] & 0o777), (1000, 0, 0o666));
+    Ok(())
+}
+
+fn rights() -> Outcome {
+    let set = set(1)?;
+    let queue = queue()?;
+    let status = process::in_child(|| {
+        if call(__NR_setresuid, [1000, 1000, 1000, 0, 0]).is_err() {
+            return 1;
+        }
+        let refused = [
+            operate(&set, &[Operation(0, 1, 0)]) == Err(Errno::EACCES),
+            control(&set, 0, GETVAL, 0) == Err(Errno::EACCES),
+            control(&set, 0, SETVAL, 1) == Err(Errno::EACCES),
+            control(&set, 0, RMID, 0) == Err(Errno::EPERM),
+            send(&queue, 1, b"x", 0) == Err(Errno::EACCES),
+            receive(&queue, 8, 0, 0).err() == Some(Errno::EACCES),
+            call(__NR_msgctl, [queue.0, RMID, 0, 0, 0]) == Err(Errno::EPERM),
+        ];
+        if refused.iter().all(|right| *right) { 0 } else { 2 }
+    })?;
+    equal!(status.exit_code(), Some(0));
+    Ok(())
+}
+
+// ---- messages ----
+
+const MSG_NOERROR: usize = 0o10000;
+const MSG_EXCEPT: usize = 0o20000;
+const MSG_NOWAIT: usize = NOWAIT as usize;
+
+fn send(queue: &Object, kind: i64, text: &[u8], flags: usize) -> Result<()> {
+    let mut message = Vec::from(kind.to_ne_bytes());
+    message.extend_from_slice(text);
+    call(__NR_msgsnd, [queue.0, message.as_ptr() as usize, text.len(), flags, 0]).map(drop)
+}
+
+fn receive(queue: &Object, room: usize, kind: i64, flags: usize) -> Result<(i64, Vec<u8>)> {
+    let mut message = alloc::vec![0u8; room + 8];
+    let at = message.as_mut_ptr() as usize;
+    let len = call(__NR_msgrcv, [queue.0, at, room, kind as usize, flags])?;
+    let kind = i64::from_ne_bytes(message[..8].try_into().unwrap_or_default());
+    Ok((kind, message[8..8 + len].into()))
+}
+
+fn messages() -> Outcome {
+    let queue = queue()?;
+    send(&queue, 3, b"first", 0)?;
+    send(&queue, 2, b"", 0)?;
+    equal!(receive(&queue, 100, 0, 0)?, (3, b"first".to_vec()));
+    equal!(receive(&queue, 0, 0, 0)?, (2, Vec::new()));
+    equal!(receive(&queue, 100, 0, MSG_NOWAIT), Err(Errno::ENOMSG));
+    send(&queue, 1, b"a long one", 0)?;
+    equal!(receive(&queue, 4, 0, 0), Err(Errno::E2BIG));
+    equal!(receive(&queue, 4, 0, MSG_NOERROR)?, (1, b"a lo".to_vec()));
+    equal!(receive(&queue, 4, 0, MSG_NOWAIT), Err(Errno::ENOMSG));
+    Ok(())
+}
+
+fn kinds_of_messages() -> Outcome {
+    let queue = queue()?;
+    for (kind, text) in [(5, b"a"), (3, b"b"), (4, b"c"), (3, b"d"), (9, b"e")] {
+        send(&queue, kind, text, 0)?;
+    }
+    let take = |kind: i64, flags: usize| receive(&queue, 8, kind, flags | MSG_NOWAIT);
+    equal!(take(4, 0)?, (4, b"c".to_vec()));
+    equal!(take(7, 0), Err(Errno::ENOMSG));
+    equal!(take(-4, 0)?, (3, b"b".to_vec()));
+    equal!(take(5, MSG_EXCEPT)?, (3, b"d".to_vec()));
+    equal!(take(-4, 0), Err(Errno::ENOMSG));
+    equal!(take(-100, 0)?, (5, b"a".to_vec()));
+    equal!(take(i64::MIN, 0)?, (9, b"e".to_vec()));
+    Ok(())
+}
+
+fn full_queue() -> Outcome {
+    let queue = queue()?;
+    send(&queue, 1, &[7; 8192], 0)?;
+    send(&queue, 1, &[7; 8192], 0)?;
+    equal!(send(&queue, 1, b"x", MSG_NOWAIT), Err(Errno::EAGAIN));
+    let Some(child) = process::fork()? else {
+        let sent = send(&queue, 2, b"late", 0);
+        core::mem::forget(queue);
+        process::exit(i32::from(sent.is_err()))
+    };
+    time::sleep_ns(20_000_000);
+    equal!(receive(&queue, 9000, 0, 0)?.1.len(), 8192);
+    equal!(process::wait_exit(child)?.exit_code(), Some(0));
+    equal!(receive(&queue, 9000, 2, 0)?, (2, b"late".to_vec()));
+    Ok(())
+}
+
+fn waiting_for_messages() -> Outcome {
+    let queue = queue()?;
+    let Some(child) = process::fork()? else {
+        let got = receive(&queue, 100, 7, 0);
+        core::mem::forget(queue);
+        process::exit(i32::from(got != Ok((7, b"for you".to_vec()))))
+    };
+    time::sleep_ns(20_000_000);
+    send(&queue, 6, b"for others", 0)?;
+    send(&queue, 7, b"for you", 0)?;
+    equal!(process::wait_exit(child)?.exit_code(), Some(0));
+    equal!(receive(&queue, 100, 0, 0)?, (6, b"for others".to_vec()));
+    Ok(())
+}
+
+fn queue_removed() -> Outcome {
+    let queue = queue()?;
+    let Some(child) = process::fork()? else {
+        let got = receive(&queue, 100, 7, 0);
+        core::mem::forget(queue);
+        process::exit(i32::from(got != Err(Errno::EIDRM) && got != Err(Errno::EINVAL)))
+    };
+    time::sleep_ns(50_000_000);
+    let id = queue.0;
+    drop(queue);
+    equal!(process::wait_exit(child)?.exit_code(), Some(0));
+    let dead = core::mem::ManuallyDrop::new(Object(id, __NR_msgctl));
+    equal!(send(&dead, 1, b"x", 0), Err(Errno::EINVAL));
+    Ok(())
+}
+
+fn queue_status() -> Outcome {
+    let queue = queue()?;
+    send(&queue, 1, b"12345", 0)?;
+    send(&queue, 1, b"678", 0)?;
+    let mut status = [0u64; 15];
+    call(__NR_msgctl, [queue.0, STAT, status.as_mut_ptr() as usize, 0, 0])?;
+    // Bytes, messages, the most bytes, the last sender.
+    equal!((status[9], status[10], status[11]), (8, 2, 16_384));
+    equal!(status[12] as u32, process::getpid() as u32);
+    status[11] = 4;
+    call(__NR_msgctl, [queue.0, SET, status.as_mut_ptr() as usize, 0, 0])?;
+    receive(&queue, 9, 0, 0)?;
+    receive(&queue, 9, 0, 0)?;
+    equal!(send(&queue, 1, b"12345", MSG_NOWAIT), Err(Errno::EAGAIN));
+    send(&queue, 1, b"1234", MSG_NOWAIT)?;
+    Ok(())
+}
+
+fn bad_messages() -> Outcome {
+    let queue = queue()?;
+    equal!(send(&queue, 0, b"x", 0), Err(Errno::EINVAL));
+    equal!(send(&queue, -1, b"x", 0), Err(Errno::EINVAL));
+    equal!(send(&queue, 1, &[0; 8193], 0), Err(Errno::EINVAL));
+    equal!(call(__NR_msgsnd, [queue.0, 8, 1, 0, 0]), Err(Errno::EFAULT));
+    equal!(call(__NR_msgget, [key(), 0o600, 0, 0, 0]), Err(Errno::ENOENT));
+    equal!(call(__NR_msgctl, [queue.0, 99, 0, 0, 0]), Err(Errno::EINVAL));
+    Ok(())
+}
