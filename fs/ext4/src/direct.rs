@@ -10,6 +10,7 @@
 
 use crate::file::RegularFile;
 use crate::inode::{ExtNode, ext};
+use abi::fcntl::FS_IMMUTABLE_FL;
 use abi::{Errno, errno::Result};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -123,6 +124,9 @@ impl RegularFile {
         let len = cached::bounded(inode, start, buf)?;
         if len == 0 {
             return Ok(0);
+        }
+        if inode.attributes() & FS_IMMUTABLE_FL != 0 {
+            return Err(Errno::EPERM);
         }
         attr::drop_privileges(inode, None)?;
         let block = 1 << node.instance.fs.geo.block_bits;

@@ -89,6 +89,10 @@ pub(crate) fn note_exit(thread: &Arc<Thread>, status: i32, last: bool) {
     let mut tracing = tracer.tracing.lock();
     tracing.tracees.retain(|tracee| !Weak::ptr_eq(tracee, &own));
     if !child && !leader_waits && tracing.ends.try_reserve(1).is_ok() {
+        // On Linux each keeps its number until it is told, so there are no more of them than numbers.
+        if tracing.ends.len() >= crate::pid::pid_max() as usize {
+            tracing.ends.pop_front();
+        }
         tracing.ends.push_back(end);
     }
     drop(tracing);
