@@ -7,6 +7,7 @@ use abi::ptrace::*;
 use abi::signal::{SIGINFO_BYTES, SIGKILL, SigInfo};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use arch::debug::{DebugRegs, Refused};
 use kcore::ptrace::{Kind, Resume, Stop, WORDS};
 use kcore::signal::SigSet;
 use kcore::{Thread, creds, pid, ptrace as tracing, signal, usermem};
@@ -143,20 +144,35 @@ fn user_word(addr: usize) -> Result<usize> {
 /// Words of x86-64's `struct user`; behind the registers they read as zero.
 const USER_WORDS: usize = 116;
 
+/// The first word of `u_debugreg` in x86-64's `struct user`.
+const DEBUG_WORD: usize = 848 / WORD;
+
+/// The debug register that a word of `struct user` is.
+fn debug_register(word: usize) -> Option<usize> {
+    word.checked_sub(DEBUG_WORD).filter(|&number| number < DebugRegs::COUNT)
+}
+
 fn peek_user(ctx: &Ctx, thread: &Thread, addr: usize) -> Result<u64> {
     let at = user_word(addr)?;
+    if let Some(number) = debug_register(at) {
+        return tracing::with_stop(ctx, thread, |stop| Ok(stop.debug.get(number)));
+    }
     Ok(tracing::regs(ctx, thread)?.get(at).copied().unwrap_or(0))
 }
 
 fn poke_user(ctx: &Ctx, thread: &Thread, addr: usize, value: u64) -> Result<()> {
     let at = user_word(addr)?;
-    let mut words = tracing::regs(ctx, thread)?;
-    match words.get_mut(at) {
-        Some(word) => *word = value,
-        // Debug registers: there are no hardware breakpoints to set.
-        None if value == 0 => return Ok(()),
-        None => return Err(Errno::EIO),
+    if let Some(number) = debug_register(at) {
+        return tracing::with_stop_mut(ctx, thread, |stop| {
+            stop.debug_changed = true;
+            stop.debug.set(number, value).map_err(|refused| match refused {
+                Refused::Value => Errno::EINVAL,
+                Refused::Register => Errno::EIO,
+            })
+        });
     }
+    let mut words = tracing::regs(ctx, thread)?;
+    *words.get_mut(at).ok_or(Errno::EIO)? = value;
     set_words(ctx, thread, words)
 }
 

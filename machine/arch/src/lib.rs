@@ -12,6 +12,7 @@
 //! | module | items |
 //! |---|---|
 //! | `boot` | `_start` (assembly): early page table (direct map of at least the first 4 GiB of RAM, kernel image), boot stack, bss cleared, then `extern "Rust" fn ochre_main(&'static BootInfo) -> !` on CPU 0 with interrupts off. The root it leaves active holds, besides, whatever device registers the architecture itself needs early, above `KERNEL_BASE`; a final kernel table keeps those entries or is built by changing this one |
+//! | `debug` | hardware breakpoints of the current thread, for a tracer: `DebugRegs` (`COUNT` registers, `get`, `set`), `current()`, `set_current(&DebugRegs)` |
 //! | `cpu` | `id() -> usize`, `count() -> usize` (CPUs that firmware describes, at most [`MAX_CPUS`]; known before `ochre_main`), `relax()`, `init_local(cpu)`, preemption word: `preempt_count() -> u32`, `preempt_count_add(u32)`, `preempt_count_sub(u32) -> u32` (new value), `need_resched() -> bool`, `set_need_resched(bool)` (this CPU), `current() -> *const ()`, `set_current(*const ())`, `describe(cpu, &mut dyn fmt::Write)` (one /proc/cpuinfo stanza), `stack_canary_seed() -> u64` entropy |
 //! | `irq` | `disable() -> Flags`, `restore(Flags)`, `enable()`, `is_enabled() -> bool`, `idle_wait()` (called with interrupts off: sleeps until one is pending, lets it run, returns with interrupts off), `unmask(line)`, `mask(line)`, `lines() -> u32`, `chip_name(line) -> &'static str`, `alloc_msi(cpu) -> Option<Msi>` (a line of its own for a device that signals by messages, delivered to that CPU; `None` where the machine has no such controller) |
 //! | `smp` | `start(cpu, stack_top: VirtAddr) -> Result<(), ()>` (the new CPU calls `hooks().secondary_main(cpu)`), `send_ipi(CpuMask, Ipi)` |
@@ -60,8 +61,8 @@ mod imp;
 mod imp;
 
 pub use imp::{
-    backtrace, boot, console, context, cpu, io, irq, memory, mmu, platform, power, rtc, signal, smp, timer,
-    uaccess, user,
+    backtrace, boot, console, context, cpu, debug, io, irq, memory, mmu, platform, power, rtc, signal, smp,
+    timer, uaccess, user,
 };
 
 /// The most CPUs one kernel runs. A limit of the machine layer (CPU masks are one word), not a table

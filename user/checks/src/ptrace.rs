@@ -12,6 +12,8 @@ pub const CHECKS: &[Check] = &[
     ("change_a_call", change_a_call),
     ("memory", memory),
     ("registers", registers),
+    ("hardware_breakpoints", hardware_breakpoints),
+    ("breakpoint_on_an_instruction", breakpoint_on_an_instruction),
     ("attach_and_detach", attach_and_detach),
     ("seize_and_interrupt", seize_and_interrupt),
     ("seize_a_stopped_process", seize_a_stopped_process),
@@ -245,6 +247,112 @@ fn sleeper() -> Result<i32> {
             time::sleep_ns(10_000_000);
         },
     }
+}
+
+/// Where `u_debugreg` is in x86-64's `struct user`.
+const DEBUG_REGISTERS: usize = 848;
+const PEEKUSER: usize = 3;
+const POKEUSER: usize = 6;
+
+fn set_debug(pid: i32, number: usize, value: usize) -> Result<()> {
+    ptrace(POKEUSER, pid, DEBUG_REGISTERS + number * 8, value).map(drop)
+}
+
+fn debug(pid: i32, number: usize) -> Result<u64> {
+    let mut value = 0u64;
+    ptrace(PEEKUSER, pid, DEBUG_REGISTERS + number * 8, &raw mut value as usize)?;
+    Ok(value)
+}
+
+static WATCHED: AtomicU64 = AtomicU64::new(0);
+
+/// si_signo and si_code of the stop.
+fn trap_code(pid: i32) -> Result<(u32, u32)> {
+    let mut info = [0u32; 32];
+    ptrace(GETSIGINFO, pid, 0, info.as_mut_ptr() as usize)?;
+    Ok((info[0], info[2]))
+}
+
+fn hardware_breakpoints() -> Outcome {
+    let child = tracee(|| {
+        WATCHED.store(1, Ordering::SeqCst);
+        let seen = WATCHED.load(Ordering::SeqCst) as i32;
+        // The kernel writes there, too: that is no business of the tracer's.
+        // SAFETY: 1. the kernel writes one word of eight.
+        let _ = unsafe { syscall!(__NR_getcpu, WATCHED.as_ptr(), 0, 0) };
+        WATCHED.store(2, Ordering::SeqCst);
+        seen
+    })?;
+    let address = WATCHED.as_ptr() as usize;
+    if cfg!(not(target_arch = "x86_64")) {
+        equal!(set_debug(child, 0, address), Err(Errno::EIO));
+        let _ = process::kill(child as _, SIGKILL);
+        wait(child)?;
+        return Ok(());
+    }
+    // Breakpoint 0, eight bytes, on writing.
+    const WRITES: usize = 0x0009_0001;
+    equal!(set_debug(child, 0, 1 << 63), Err(Errno::EINVAL));
+    equal!(set_debug(child, 4, 0), Err(Errno::EIO));
+    set_debug(child, 0, address)?;
+    set_debug(child, 7, WRITES)?;
+    equal!((debug(child, 0)?, debug(child, 7)? & 0xffff_00ff), (address as u64, WRITES as u64));
+    // On a port; eight bytes that are not aligned.
+    equal!(set_debug(child, 7, 0x0002_0001), Err(Errno::EINVAL));
+    ptrace(CONT, child, 0, 0)?;
+    equal!(wait(child)?, stopped(TRAP));
+    equal!(trap_code(child)?, (SIGTRAP, 4));
+    equal!(debug(child, 6)? & 0xf, 1);
+    let mut word = 0u64;
+    ptrace(PEEKDATA, child, address, &raw mut word as usize)?;
+    equal!(word, 1);
+    ptrace(CONT, child, 0, 0)?;
+    equal!(wait(child)?, stopped(TRAP));
+    ptrace(PEEKDATA, child, address, &raw mut word as usize)?;
+    equal!(word, 2);
+    // Taken off, nothing stops it.
+    set_debug(child, 7, 0)?;
+    ptrace(CONT, child, 0, 0)?;
+    equal!(wait(child)?, 1 << 8);
+    Ok(())
+}
+
+#[inline(never)]
+extern "C" fn landmark() {
+    WATCHED.fetch_add(1, Ordering::SeqCst);
+}
+
+fn breakpoint_on_an_instruction() -> Outcome {
+    if cfg!(not(target_arch = "x86_64")) {
+        return Ok(());
+    }
+    let child = tracee(|| {
+        let call: extern "C" fn() = core::hint::black_box(landmark);
+        call();
+        // A child of the tracee has no breakpoints.
+        let clean = process::in_child(|| {
+            call();
+            0
+        });
+        call();
+        i32::from(clean.ok().and_then(|status| status.exit_code()) != Some(0))
+    })?;
+    set_debug(child, 1, landmark as *const () as usize)?;
+    set_debug(child, 7, 1 << 2)?;
+    for _ in 0..2 {
+        ptrace(CONT, child, 0, 0)?;
+        let mut status = wait(child)?;
+        // The end of its child is told, too.
+        while status == stopped(SIGCHLD as i32) {
+            ptrace(CONT, child, 0, 0)?;
+            status = wait(child)?;
+        }
+        equal!(status, stopped(TRAP));
+        equal!((trap_code(child)?, debug(child, 6)? & 0xf), ((SIGTRAP, 4), 2));
+    }
+    ptrace(CONT, child, 0, 0)?;
+    equal!(wait(child)?, 0);
+    Ok(())
 }
 
 fn attach_and_detach() -> Outcome {

@@ -39,6 +39,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use arch::debug::DebugRegs;
 use core::sync::atomic::Ordering::SeqCst;
 
 /// Words of the general registers.
@@ -67,10 +68,12 @@ pub struct Stop {
     pub words: [u64; WORDS],
     pub float: Vec<u8>,
     pub extended: Vec<u8>,
+    pub debug: DebugRegs,
     /// Which of them the tracer has changed.
     pub words_changed: bool,
     pub float_changed: bool,
     pub extended_changed: bool,
+    pub debug_changed: bool,
     /// Number and arguments of the system call, at its entry and exit.
     pub call: Option<(usize, [usize; 6])>,
     /// The signal to go on with; 0: none.

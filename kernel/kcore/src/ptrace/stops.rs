@@ -35,9 +35,11 @@ fn stop(ctx: &mut Ctx, kind: Kind, code: i32, info: SigInfo, until: Until) -> Op
         words: ctx.user.ptrace_regs(),
         float: arch::signal::float_regs(),
         extended: arch::signal::extended_regs(),
+        debug: arch::debug::current(),
         words_changed: false,
         float_changed: false,
         extended_changed: false,
+        debug_changed: false,
         call,
         signal: 0,
         resumed: false,
@@ -111,6 +113,9 @@ fn go_on(ctx: &mut Ctx) -> Option<Box<Stop>> {
     }
     if stop.extended_changed {
         arch::signal::set_extended_regs(&stop.extended);
+    }
+    if stop.debug_changed {
+        arch::debug::set_current(&stop.debug);
     }
     ctx.user.set_single_step(mode == Mode::Step);
     ctx.thread.add_work(work::TRACE);

@@ -13,6 +13,7 @@ pub mod console;
 pub mod context;
 pub mod cpu;
 mod csr;
+pub mod debug;
 mod entry;
 mod fdt;
 mod fpu;

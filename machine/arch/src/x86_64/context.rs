@@ -1,5 +1,6 @@
 //! Switching between tasks in the kernel.
 
+use super::debug::{self, DebugRegs};
 use super::fpu::{self, FpuState};
 use super::{cpuid, irq, percpu, reg};
 use crate::VirtAddr;
@@ -14,6 +15,7 @@ pub struct TaskState {
     gs_base: usize,
     /// It runs in user mode: TLS and FPU are its own. Kernel threads leave the last thread's in place.
     user: bool,
+    debug: DebugRegs,
     pub(super) fpu: FpuState,
 }
 
@@ -57,7 +59,8 @@ impl TaskState {
     /// A task that starts in `entry(arg)` on the stack that ends at `stack_top`. With a `stack_top` of 0 it
     /// stands for code that runs already.
     pub fn new(stack_top: VirtAddr, entry: extern "C" fn(usize) -> !, arg: usize) -> TaskState {
-        let mut state = TaskState { sp: 0, fs_base: 0, gs_base: 0, user: false, fpu: FpuState::INITIAL };
+        let (debug, fpu) = (DebugRegs::NONE, FpuState::INITIAL);
+        let mut state = TaskState { sp: 0, fs_base: 0, gs_base: 0, user: false, debug, fpu };
         if stack_top.0 != 0 {
             // r15 r14 r13 r12 rbx rbp, return address: what `x86_switch` pops.
             let frame = [0, 0, 0, arg, entry as *const () as usize, 0, x86_first_steps as *const () as usize];
@@ -90,6 +93,10 @@ pub fn reset_user() {
     let flags = irq::disable();
     if let Some(task) = current() {
         task.user = true;
+        if !task.debug.is_empty() {
+            debug::unload();
+        }
+        task.debug = DebugRegs::NONE;
         fpu::reset();
         write_fs_base(0);
         write_gs_base(0);
@@ -108,12 +115,18 @@ pub unsafe fn switch(prev: *mut TaskState, next: *mut TaskState) {
     unsafe {
         let cpu = &mut *percpu::this();
         if (*prev).user {
+            if !(*prev).debug.is_empty() {
+                debug::unload();
+            }
             save_user(&mut *prev);
             fpu::switch_out(cpu, &mut (*prev).fpu);
         }
         cpu.task_state = next;
         if (*next).user {
             load_user(&*next);
+            if !(*next).debug.is_empty() {
+                debug::load(&(*next).debug);
+            }
             fpu::switch_in(cpu, &mut (*next).fpu);
         }
         x86_switch(&raw mut (*prev).sp, (*next).sp);
@@ -144,6 +157,11 @@ fn current() -> Option<&'static mut TaskState> {
     // SAFETY: 1. `switch` stores the running task's state, which lives while it runs; 2. interrupts are
     // off, so nobody else is inside it.
     unsafe { (*percpu::this()).task_state.as_mut() }
+}
+
+/// The debug registers of the current thread; interrupts off.
+pub(super) fn debug() -> Option<&'static mut DebugRegs> {
+    current().map(|task| &mut task.debug)
 }
 
 /// The FS base of the current thread: its thread pointer.

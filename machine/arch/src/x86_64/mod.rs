@@ -12,6 +12,7 @@ pub mod console;
 pub mod context;
 pub mod cpu;
 mod cpuid;
+pub mod debug;
 mod desc;
 mod entry;
 mod fpu;

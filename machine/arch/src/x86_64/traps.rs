@@ -38,7 +38,7 @@ pub fn fault_access(error_code: u64) -> Access {
 /// Reads and clears DR6.
 pub fn take_debug_status() -> u64 {
     let status: u64;
-    // SAFETY: 1. no hardware breakpoints are in use by the kernel itself.
+    // SAFETY: 1. the register only tells what happened.
     unsafe {
         core::arch::asm!("mov {}, dr6", "mov dr6, {}", out(reg) status, in(reg) 0xffff_0ff0u64, options(nomem, nostack));
     }
@@ -126,6 +126,11 @@ pub extern "C" fn kernel_trap(frame: &mut Frame, vector: usize) {
             return;
         }
         fatal(frame, page_fault_name(&frame.regs, addr), vector, addr);
+    }
+    if vector == DEBUG {
+        // The kernel touched what a tracer watches for a program: the breakpoint is the program's.
+        take_debug_status();
+        return;
     }
     // A user copy with a non-canonical address is a general protection fault.
     if let Some(fixup) = uaccess::fixup(frame.regs.rip as usize) {

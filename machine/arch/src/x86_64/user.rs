@@ -1,5 +1,6 @@
 //! The registers of a thread while it is in the kernel, and the trip to user mode and back.
 
+use super::debug;
 use super::{context, cpuid, desc, entry, fpu, irq, mmu, reg, traps};
 use crate::{Access, Exception, Trap};
 use core::mem::offset_of;
@@ -156,6 +157,9 @@ impl UserContext {
         }
         self.trap_number = vector as u32;
         let debug_status = if vector == traps::DEBUG { traps::take_debug_status() } else { 0 };
+        if vector == traps::DEBUG && debug::trapped(debug_status) {
+            self.regs.rflags |= reg::FLAG_RF;
+        }
         let float_code = if vector == 16 || vector == 19 { fpu::exception_code(vector) } else { 0 };
         let pc = self.regs.rip as usize;
         Some(match vector {
