@@ -157,6 +157,9 @@ impl UserCounts {
         if let Some(found) = users.get(&uid).and_then(Weak::upgrade) {
             return found;
         }
+        // Entries of users who have gone go here, not when the last process does: the scheduler may hold its last
+        // reference, in an interrupt that hit the holder of any lock.
+        users.retain(|_, counts| counts.strong_count() > 0);
         let none = || AtomicU64::new(0);
         let counts = UserCounts { uid, threads: none(), signals: none(), notifiers: none(), watches: none() };
         let counts = Arc::new(counts);
@@ -199,16 +202,6 @@ pub(crate) fn charge(count: &AtomicU64, limit: u64) -> bool {
         count.fetch_sub(1, Relaxed);
     }
     !over
-}
-
-impl Drop for UserCounts {
-    fn drop(&mut self) {
-        let mut users = USERS.lock();
-        // Somebody may have made a new one meanwhile: only a dead entry goes.
-        if users.get(&self.uid).is_some_and(|w| w.strong_count() == 0) {
-            users.remove(&self.uid);
-        }
-    }
 }
 
 /// The threads that a process is charged for, and whom. The charge of the leader is given back when the process is
