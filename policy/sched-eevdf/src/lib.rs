@@ -250,7 +250,6 @@ impl Eevdf {
     // The tree.
 
     fn insert(&mut self, slot: u32) {
-        // In place: copies of whole tasks were a tenth of a switch's cost here.
         let task = self.tasks.at(slot);
         let (moment, weight) = (self.moment(task), task.weight);
         self.weighted_sum = self.weighted_sum.wrapping_add(moment);
