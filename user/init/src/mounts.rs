@@ -5,7 +5,6 @@ use alloc::format;
 use alloc::string::String;
 use core::ffi::CStr;
 
-use alloc::ffi::CString;
 use alloc::vec::Vec;
 
 use rt::{Errno, eprintln, fs, nr};
