@@ -358,26 +358,31 @@ pub(crate) struct Watchers {
     list: SpinLock<WatcherList, Leaf>,
 }
 
-/// Ordered by address. Instances that are gone stay until there are twice as many as after the last look, so that a
-/// file may be watched by thousands.
+/// In no order. Instances that are gone, and those that are named again because they left and came back, stay until
+/// there are twice as many as after the last look: what a file that thousands watch costs each of them is constant.
 #[derive(Default)]
 struct WatcherList {
     known: Vec<Weak<Epoll>>,
     look_at: usize,
 }
 
+impl WatcherList {
+    fn look(&mut self) {
+        self.known.retain(|known| known.strong_count() > 0);
+        self.known.sort_unstable_by_key(Weak::as_ptr);
+        self.known.dedup_by_key(|known| Weak::as_ptr(known));
+        self.look_at = 2 * self.known.len() + 8;
+    }
+}
+
 impl Watchers {
     fn add(&self, epoll: &Arc<Epoll>) -> Result<()> {
         let mut list = self.list.lock();
         if list.known.len() >= list.look_at {
-            list.known.retain(|known| known.strong_count() > 0);
-            list.look_at = 2 * list.known.len() + 8;
+            list.look();
         }
-        let Err(at) = list.known.binary_search_by_key(&Arc::as_ptr(epoll), Weak::as_ptr) else {
-            return Ok(());
-        };
         list.known.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        list.known.insert(at, Arc::downgrade(epoll));
+        list.known.push(Arc::downgrade(epoll));
         Ok(())
     }
 
