@@ -454,3 +454,20 @@ fn holes_read_as_zero_without_memory() {
     assert_eq!(file.mapping.read_bytes(64 * PAGE as u64 - 1, &mut bytes), Ok(1));
     assert_eq!(file.mapping.read_bytes(u64::MAX, &mut bytes), Ok(0));
 }
+
+#[test]
+fn running_threads_have_ids_of_their_own_and_sleeping_ones_are_robbed() {
+    let space = space();
+    let tasks: Vec<_> = (0..6).map(|_| std::sync::Arc::<task::Task>::default()).collect();
+    tasks[..4].iter().for_each(|task| task.set_on_cpu(true));
+    let ids: Vec<_> = tasks[..4].iter().map(|task| space.concurrency_id(task)).collect();
+    assert_eq!(ids, [0, 1, 2, 3]);
+    assert_eq!(space.concurrency_id(&tasks[2]), 2, "it stays its own");
+    tasks[2].set_on_cpu(false);
+    tasks[4].set_on_cpu(true);
+    assert_eq!(space.concurrency_id(&tasks[4]), 2, "of the one that sleeps");
+    space.release_concurrency_id(&tasks[0]);
+    tasks[0].set_on_cpu(false);
+    tasks[5].set_on_cpu(true);
+    assert_eq!(space.concurrency_id(&tasks[5]), 0, "given back");
+}

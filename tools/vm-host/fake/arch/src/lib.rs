@@ -39,3 +39,10 @@ pub mod timer {
         u64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 }
+
+pub mod cpu {
+    /// CPUs of the fake machine.
+    pub fn count() -> usize {
+        4
+    }
+}

@@ -3,6 +3,7 @@
 
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use sync::Level;
 
@@ -178,5 +179,21 @@ pub fn current() -> Current {
 impl Current {
     pub fn fatal_pending(&self) -> bool {
         false
+    }
+}
+
+/// A task, which a test puts on a CPU and takes off.
+#[derive(Default)]
+pub struct Task {
+    on_cpu: AtomicBool,
+}
+
+impl Task {
+    pub fn on_cpu(&self) -> bool {
+        self.on_cpu.load(Relaxed)
+    }
+
+    pub fn set_on_cpu(&self, on_cpu: bool) {
+        self.on_cpu.store(on_cpu, Relaxed);
     }
 }
