@@ -62,6 +62,13 @@ impl Apt {
         Ok(apt)
     }
 
+    /// The suite and the mirror of the host's that the index is from.
+    pub fn source(&self) -> Result<(String, String)> {
+        let note = fs::read_to_string(self.dir.join("updated")).context("no package index")?;
+        let (suite, mirror) = note.split_once(" of ").context("the note of the package index is damaged")?;
+        Ok((suite.to_owned(), mirror.to_owned()))
+    }
+
     /// Fetches the index from the first of the host's mirrors that has it in order.
     fn update(&self) -> Result<()> {
         let mirrors = host_mirrors()?;

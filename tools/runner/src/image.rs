@@ -97,12 +97,15 @@ fn name(arch: Arch, packages: &[String]) -> String {
 
 fn make(arch: Arch, packages: &[String], work: &Path) -> Result<PathBuf> {
     setup::ext4_tools()?;
-    let debs = Apt::open(arch)?.system(packages)?;
+    let apt = Apt::open(arch)?;
+    let debs = apt.system(packages)?;
+    let (suite, mirror) = apt.source()?;
+    drop(apt); // others may have their turn
     progress::step("Unpacking", format!("{} packages for {arch}", debs.len()));
     let mut system = unpack::System::new(work.join("root"))?;
     let packages = debs.iter().map(|deb| system.add(deb)).collect::<Result<Vec<_>>>()?;
     dpkg::record(&mut system, &packages)?;
-    add_files(&mut system)?;
+    add_files(&mut system, &suite, &mirror)?;
     let image = work.join("image");
     progress::step("Making", format!("an ext4 image for {arch}"));
     ext4::make(&system, ROOM, &image)?;
@@ -112,23 +115,24 @@ fn make(arch: Arch, packages: &[String], work: &Path) -> Result<PathBuf> {
     Ok(image)
 }
 
-/// What no package has: the accounts that base-passwd's script copies, and who and where this machine is.
-fn add_files(system: &mut unpack::System) -> Result<()> {
+/// What no package has: the accounts that base-passwd's script copies, who and where this machine is, and where its
+/// packages are from.
+fn add_files(system: &mut unpack::System, suite: &str, mirror: &str) -> Result<()> {
     for name in ["passwd", "group"] {
         let master = system.dir().join(format!("usr/share/base-passwd/{name}.master"));
         let master = fs::read(&master).with_context(|| format!("no {}", master.display()))?;
         system.write(&format!("etc/{name}"), 0o644, &master)?;
     }
+    let sources = format!(
+        "Types: deb\nURIs: {mirror}\nSuites: {suite}\nComponents: main\n\
+         Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n"
+    );
     let files = [
         ("etc/hostname", "ochre\n"),
         ("etc/hosts", "127.0.0.1\tlocalhost\n127.0.1.1\tochre\n::1\tlocalhost ip6-localhost ip6-loopback\n"),
         ("etc/resolv.conf", "nameserver 10.0.2.3\n"), // QEMU's
         ("etc/fstab", "/dev/vda\t/\text4\tdefaults\t0\t1\n"),
-        (
-            "etc/apt/sources.list.d/debian.sources",
-            "Types: deb\nURIs: http://deb.debian.org/debian\nSuites: trixie\nComponents: main\n\
-             Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n",
-        ),
+        ("etc/apt/sources.list.d/debian.sources", &sources),
     ];
     files.iter().try_for_each(|(path, content)| system.write(path, 0o644, content.as_bytes()))
 }
