@@ -28,7 +28,12 @@ fn layer(path: &Path, known: &[Layer]) -> Layer {
     Layer { mount, root: path.dentry.clone(), fs: same.map_or(next, |layer| layer.fs) }
 }
 
-/// Mounts. EINVAL: options that do not go together, or upper and work directory not beside each other.
+/// Linux's FILESYSTEM_MAX_STACK_DEPTH: an overlay of overlays is the deepest that there is. More would not fit a kernel
+/// stack.
+const DEEPEST: u32 = 2;
+
+/// Mounts. EINVAL: options that do not go together, upper and work directory not beside each other, or layers that are
+/// overlays of overlays.
 pub(crate) fn mount(source: &[u8], flags: u64, data: &[u8], caller: &Caller) -> Result<Arc<Dentry>> {
     let options = options::parse(data)?;
     let mut layers = Vec::new();
@@ -46,6 +51,9 @@ pub(crate) fn mount(source: &[u8], flags: u64, data: &[u8], caller: &Caller) -> 
     for path in &options.lower {
         let path = directory(caller, path)?;
         layers.push(layer(&path, &layers));
+    }
+    if layers.iter().any(|layer| layer.root.inode().sb.ops.stack_depth() >= DEEPEST) {
+        return Err(Errno::EINVAL);
     }
     let parts = Parts {
         layers,
@@ -119,8 +127,8 @@ impl Overlay {
         if !real.inode().is_dir() {
             return self.unlink(dir, name);
         }
-        const DEEPEST: u32 = 2;
-        if depth < DEEPEST {
+        const LEVELS: u32 = 2;
+        if depth < LEVELS {
             let path = Path::new(dir.mount.clone(), real.dentry.clone());
             for entry in crate::listing::read_at(self, &path)? {
                 if let Some(inner) = self.child(real, &entry.name)? {
@@ -168,5 +176,10 @@ impl SuperOps for Super {
         let _layers = task::stacked();
         let sb = self.topmost();
         sb.ops.sync(sb, wait)
+    }
+
+    fn stack_depth(&self) -> u32 {
+        let below = self.0.layers.iter().map(|layer| layer.root.inode().sb.ops.stack_depth());
+        1 + below.max().unwrap_or(0)
     }
 }

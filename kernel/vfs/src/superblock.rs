@@ -38,6 +38,12 @@ pub trait SuperOps: Send + Sync + 'static {
     fn sync(&self, _sb: &SuperBlock, _wait: bool) -> Result<()> {
         Ok(())
     }
+
+    /// How many file systems each of its calls goes through below it: Linux's `s_stack_depth`. Each takes of the kernel
+    /// stack, so that who stands on others bounds it.
+    fn stack_depth(&self) -> u32 {
+        0
+    }
 }
 
 /// A file system with no file system-wide state.

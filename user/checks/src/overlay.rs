@@ -19,6 +19,7 @@ pub const CHECKS: &[Check] = &[
     ("made", || mounted(made)),
     ("read_only", read_only),
     ("options", options),
+    ("stacked", stacked),
 ];
 
 const DATA: &CStr = c"lowerdir=top:bottom,upperdir=upper,workdir=work";
@@ -63,6 +64,27 @@ fn mounted(check: fn() -> Outcome) -> Outcome {
     let outcome = check();
     fs::umount(c"m", MNT_DETACH)?;
     outcome
+}
+
+/// An overlay of an overlay is the deepest that may be.
+fn stacked() -> Outcome {
+    unless_impossible(layers())?;
+    for dir in [c"m1", c"m2", c"m3"] {
+        fs::mkdir(dir, 0o755)?;
+    }
+    let make = |at, data| fs::mount(c"overlay", at, c"overlay", 0, data);
+    unless_impossible(make(c"m1", c"lowerdir=top:bottom"))?;
+    let second = make(c"m2", c"lowerdir=m1:bottom");
+    let read = second.and_then(|()| fs::read_file(c"m2/dir/a"));
+    let third = make(c"m3", c"lowerdir=m2:bottom");
+    if third.is_ok() {
+        fs::umount(c"m3", MNT_DETACH)?;
+    }
+    let _ = fs::umount(c"m2", MNT_DETACH); // when it was mounted
+    fs::umount(c"m1", MNT_DETACH)?;
+    equal!(read, Ok(b"a".to_vec()));
+    equal!(third, Err(Errno::EINVAL));
+    Ok(())
 }
 
 fn set_attribute(path: &CStr, name: &CStr, value: &[u8]) -> Result<()> {
