@@ -96,9 +96,14 @@ impl Store {
         Store { table: Vec::new(), pages: 0, pool: Pool::new(), limit: 0, numbers }
     }
 
-    /// A store for so many pages. ENOMEM.
+    /// A store for so many pages. ENOMEM, at once for a table that takes most of what is free: each of its pieces is
+    /// small enough to be waited for, until programs are killed for it.
     pub fn with_pages(pages: u64) -> Result<Store> {
         let chunks = usize::try_from(pages.div_ceil(CHUNK as u64)).map_err(|_| Errno::ENOMEM)?;
+        let bytes = chunks.checked_mul(CHUNK * size_of::<Slot>()).ok_or(Errno::ENOMEM)?;
+        if bytes / PAGE > mem::free_pages() / 2 {
+            return Err(Errno::ENOMEM);
+        }
         let mut table = Vec::new();
         table.try_reserve_exact(chunks).map_err(|_| Errno::ENOMEM)?;
         for _ in 0..chunks {
