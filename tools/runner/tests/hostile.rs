@@ -34,7 +34,8 @@ const SIZES: [(&str, &str); 2] = [("64M", "1"), ("256M", "4")];
 fn greed_ends_in_an_error() {
     for arch in Arch::ALL {
         for (mem, smp) in SIZES {
-            let script = "! echo 1T > /sys/block/zram0/disksize && hog all; echo status $?; echo the shell answers";
+            let script =
+                "! echo 1T > /sys/block/zram0/disksize && hog all; echo status $?; echo the shell answers";
             let mut command = Command::new(RUNNER);
             command.args(["exec", "--arch", arch.name(), "--mem", mem, "--smp", smp, "--timeout", "300"]);
             let output = command.args(["--", "sh", "-c", script]).output().expect("the runner ends");
