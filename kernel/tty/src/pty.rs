@@ -144,6 +144,8 @@ impl FileOps for MasterFile {
     }
 
     fn read(&self, _file: &File, _pos: &mut u64, buf: &mut IoBuf) -> Result<usize> {
+        // Asked before: a slave may write and close between a look at the output and this.
+        let gone = self.pair.slave_is_gone();
         let mut done = 0;
         let mut piece = [0; 256];
         while buf.remaining() > 0 {
@@ -161,7 +163,7 @@ impl FileOps for MasterFile {
             self.pair.slave.output_ready();
             return Ok(done);
         }
-        Err(if self.pair.slave_is_gone() { Errno::EIO } else { Errno::EAGAIN })
+        Err(if gone { Errno::EIO } else { Errno::EAGAIN })
     }
 
     fn write(&self, _file: &File, _pos: &mut u64, buf: &mut IoBuf) -> Result<usize> {

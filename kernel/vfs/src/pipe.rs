@@ -134,6 +134,9 @@ impl Pipe {
         }
         let left = queue.slots.len();
         self.used.store(left, Ordering::SeqCst);
+        // Asked under the lock: a writer may write and close while nobody holds it, and what it wrote comes before
+        // the end. Without a writer now, nothing is put in before the lock is free.
+        let ended = left == 0 && !self.has_writers();
         drop(queue);
         if was_full && left < self.limit.load(Ordering::Relaxed) {
             self.writable.wake(usize::MAX, PollEvents::WRITABLE.bits());
@@ -141,8 +144,8 @@ impl Pipe {
         match result {
             Err(error) if buf.done() == 0 => Err(error),
             _ if buf.done() > 0 => Ok(buf.done()),
-            _ if self.has_writers() => Err(Errno::EAGAIN),
-            _ => Ok(0),
+            _ if ended => Ok(0),
+            _ => Err(Errno::EAGAIN),
         }
     }
 
@@ -282,13 +285,15 @@ impl Pipe {
         }
         to.used.store(to_queue.slots.len(), Ordering::SeqCst);
         let empty = from_queue.slots.is_empty();
+        // Under the lock, as in `read`.
+        let ended = empty && !self.has_writers();
         drop((from_queue, to_queue));
         if left < len {
             to.readable.wake(usize::MAX, PollEvents::READABLE.bits());
             return Ok(len - left);
         }
         match empty {
-            true if !self.has_writers() => Ok(0),
+            true if ended => Ok(0),
             true => Err(Errno::EAGAIN),
             false if full => Err(Errno::EAGAIN),
             false => Err(Errno::ENOMEM),

@@ -221,7 +221,9 @@ impl Unix {
 
     fn nothing(&self) -> Result<usize> {
         self.options.take_error()?;
-        if self.inbox.is_shut() || self.stage() == Stage::Closed { Ok(0) } else { Err(Errno::EAGAIN) }
+        let ended = self.inbox.is_shut() || self.stage() == Stage::Closed;
+        // Looked at again: a peer may send and close between the caller's look at the inbox and this.
+        if ended && self.inbox.is_empty() { Ok(0) } else { Err(Errno::EAGAIN) }
     }
 
     fn receive_stream(&self, message: &mut Incoming) -> Result<usize> {

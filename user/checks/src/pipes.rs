@@ -5,13 +5,15 @@ use alloc::format;
 
 use crate::names::scratch;
 use crate::{Check, Outcome, ensure, equal};
+use rt::io::Fd;
 use rt::nr::*;
 use rt::signal::{self, Action};
-use rt::{Errno, fs, io, process, syscall, time};
+use rt::{Errno, fs, io, process, syscall, thread, time};
 
 pub const CHECKS: &[Check] = &[
     ("through", through),
     ("end_of_file", end_of_file),
+    ("end_after_data", end_after_data),
     ("broken", broken),
     ("capacity", capacity),
     ("atomic_writes", atomic_writes),
@@ -40,6 +42,44 @@ fn end_of_file() -> Outcome {
     let mut buffer = [0; 3];
     equal!(io::read(read, &mut buffer)?, 1);
     equal!(io::read(read, &mut buffer)?, 0);
+    Ok(())
+}
+
+/// A byte that was written before the last writer went is read before the end, however close the two are.
+fn end_after_data() -> Outcome {
+    bytes_before_the_end(100, || io::pipe(O_NONBLOCK))
+}
+
+/// Makes lots of (reading end, writing end); a thread writes a byte into each and closes it, while this one reads until
+/// the end (EIO for a terminal's master).
+pub fn bytes_before_the_end(lots: usize, make: fn() -> Result<(Fd, Fd), Errno>) -> Outcome {
+    const LOT: usize = 64;
+    for _ in 0..lots {
+        let mut ends = [(0, 0); LOT];
+        for pair in &mut ends {
+            *pair = make()?;
+        }
+        let writer = thread::spawn(move || {
+            for (_, write) in ends {
+                let _ = io::write(write, b"x");
+                let _ = io::close(write);
+            }
+        })?;
+        for (read, _) in ends {
+            let mut bytes = 0;
+            loop {
+                match io::read(read, &mut [0; 2]) {
+                    Ok(0) | Err(Errno::EIO) => break,
+                    Ok(count) => bytes += count,
+                    Err(Errno::EAGAIN) => process::yield_now(),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            equal!(bytes, 1);
+            io::close(read)?;
+        }
+        writer.join();
+    }
     Ok(())
 }
 

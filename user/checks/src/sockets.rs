@@ -10,6 +10,7 @@ pub const CHECKS: &[Check] = &[
     ("stream_pair", stream_pair),
     ("stream_blocks_and_continues", stream_blocks_and_continues),
     ("end_of_stream", end_of_stream),
+    ("end_after_data", end_after_data),
     ("broken_pipe", broken_pipe),
     ("shutdown_halves", shutdown_halves),
     ("reset", reset),
@@ -60,6 +61,10 @@ const RDHUP: u32 = 0x2000;
 fn socket(kind: u32) -> Result<Fd> {
     // SAFETY: 1. no memory is named.
     unsafe { syscall!(__NR_socket, UNIX, kind, 0) }.map(|fd| fd as Fd)
+}
+
+fn end_after_data() -> Outcome {
+    crate::pipes::bytes_before_the_end(50, || pair(STREAM | SOCK_NONBLOCK))
 }
 
 fn pair(kind: u32) -> Result<(Fd, Fd)> {

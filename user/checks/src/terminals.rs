@@ -14,6 +14,7 @@ pub const CHECKS: &[Check] = &[
     ("interrupt_key", interrupt_key),
     ("window_size", window_size),
     ("hang_up", hang_up),
+    ("end_after_data", end_after_data),
     ("background_read", background_read),
     ("not_a_terminal", not_a_terminal),
     ("poll_terminal", poll_terminal),
@@ -21,7 +22,16 @@ pub const CHECKS: &[Check] = &[
 
 /// A pseudo-terminal: master and slave.
 fn pair() -> Result<(Fd, Fd)> {
-    let master = fs::open(c"/dev/ptmx", O_RDWR | O_NOCTTY, 0)?;
+    open_pair(0)
+}
+
+fn end_after_data() -> Outcome {
+    crate::pipes::bytes_before_the_end(20, || open_pair(O_NONBLOCK))
+}
+
+/// The same; the master with `flags` too.
+fn open_pair(flags: u32) -> Result<(Fd, Fd)> {
+    let master = fs::open(c"/dev/ptmx", O_RDWR | O_NOCTTY | flags, 0)?;
     let number = tty::unlock_pty(master)?;
     let path = CString::new(format!("/dev/pts/{number}")).map_err(|_| Errno::EINVAL)?;
     Ok((master, fs::open(&path, O_RDWR | O_NOCTTY, 0)?))
