@@ -76,7 +76,7 @@ impl Notify {
 pub enum Interrupts {
     /// Each queue has its own, on a CPU of its own choice.
     PerQueue,
-    /// One line for all.
+    /// One line, or one message, for all.
     Shared,
 }
 
@@ -240,6 +240,9 @@ impl Device {
         let connected = match (&self.transport, self.interrupts(handlers.len() as u16)) {
             (Transport::Pci(pci), Interrupts::PerQueue) => {
                 pci.connect_each(&self.name, handlers, changed.as_ref(), cpus)
+            }
+            (Transport::Pci(pci), Interrupts::Shared) if pci.vectors() > 0 => {
+                pci.connect_together(&self.name, handlers, changed.as_ref(), cpus(0))
             }
             _ => self.connect_shared(handlers, changed),
         };

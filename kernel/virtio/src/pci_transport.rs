@@ -5,6 +5,8 @@ use crate::mmio::Acknowledge;
 use crate::queue::Layout;
 use abi::errno::Result;
 use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 use arch::io::IoRegion;
 use irq::Handler;
 use pci::{Function, Msix};
@@ -192,6 +194,40 @@ impl Pci {
             self.common.write16(CONFIG_VECTOR, 0);
         }
         true
+    }
+
+    /// For devices with fewer messages than queues: one for all queues and, if there is a second, one for changes of
+    /// the configuration. A message says nothing of why it came, so all handlers of it are called.
+    pub(crate) fn connect_together(
+        &self,
+        name: &str,
+        handlers: &[Handler],
+        changed: Option<&Handler>,
+        cpu: usize,
+    ) -> bool {
+        let Some(msix) = &self.msix else { return false };
+        let vector = u16::from(msix.vectors() > 1);
+        let mut all: Vec<Handler> = handlers.to_vec();
+        if let Some(changed) = changed {
+            match vector {
+                0 => all.push(changed.clone()),
+                _ if !msix.request(0, cpu, &format!("{name}-config"), changed.clone()) => return false,
+                _ => {}
+            }
+        }
+        let handler: Handler = Arc::new(move || all.iter().fold(false, |mine, handler| handler() | mine));
+        if !msix.request(vector, cpu, &format!("{name}-virtqueues"), handler) {
+            return false;
+        }
+        let queues = (0..handlers.len()).all(|number| {
+            self.common.write16(QUEUE_SELECT, number as u16);
+            self.common.write16(QUEUE_VECTOR, vector);
+            self.common.read16(QUEUE_VECTOR) == vector
+        });
+        if changed.is_some() {
+            self.common.write16(CONFIG_VECTOR, 0);
+        }
+        queues
     }
 
     pub(crate) fn line(&self) -> Option<u32> {

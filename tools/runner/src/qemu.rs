@@ -133,7 +133,7 @@ pub fn control_line(machine: &Machine, path: &Path) -> Vec<OsString> {
     }
     let bus = match (machine.arch, machine.board) {
         (Arch::Riscv64, _) | (Arch::X86_64, Board::Microvm) => "virtio-serial-device,max_ports=1",
-        (Arch::X86_64, Board::Q35) => "virtio-serial-pci,max_ports=1,vectors=3",
+        (Arch::X86_64, Board::Q35) => "virtio-serial-pci,max_ports=1",
     };
     let path = path.display().to_string().replace(',', ",,");
     let socket = format!("socket,id=control,path={path},server=on,wait=off");

@@ -124,3 +124,16 @@ fn a_bad_sector_is_an_error_and_no_more() {
         );
     }
 }
+
+/// A device with one message for two queues and its configuration is served by that.
+#[test]
+fn queues_may_share_an_interrupt() {
+    let image = Image::new("shared", 16);
+    let device = format!(
+        "-drive if=none,id=few,file={},format=raw -device virtio-blk-pci,drive=few,num-queues=2,vectors=1",
+        name(&image.0)
+    );
+    let script = "ls /sys/block/vda/mq | wc -l; grep -c virtqueues /proc/interrupts; checks block/coherent block/schedulers";
+    let out = sh(Arch::X86_64, &[], &["--smp", "2", "--qemu", &device], script);
+    assert!(out.starts_with("2\n1\n") && out.contains("2 passed, 0 failed"), "{out}");
+}
