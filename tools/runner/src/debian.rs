@@ -56,7 +56,8 @@ impl Apt {
         }
         let lock = places::lock(&dir.join("lock"))?;
         let apt = Self { arch, dir, _lock: lock };
-        if !apt.dir.join("updated").exists() {
+        let conf = fs::read_to_string(apt.dir.join("apt.conf")).unwrap_or_default();
+        if !apt.dir.join("updated").exists() || !is_for(&conf, &apt.dir) {
             apt.update()?;
         }
         Ok(apt)
@@ -288,6 +289,12 @@ impl Apt {
     }
 }
 
+/// Is this apt's configuration for the state in `dir`? It names its directory absolutely, and with the one of a repository
+/// that was copied or moved apt would work where the original is, or was.
+fn is_for(conf: &str, dir: &Path) -> bool {
+    conf.contains(&format!("\nDir::State \"{}\";\n", dir.display()))
+}
+
 /// How [`index::find`] reaches the mirrors.
 struct Fetcher<'a> {
     apt: &'a Apt,
@@ -400,7 +407,18 @@ fn replace_dir(to: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> 
 
 #[cfg(test)]
 mod tests {
-    use super::planned;
+    use super::*;
+
+    #[test]
+    fn a_configuration_is_for_one_directory() {
+        let conf =
+            "APT::Sandbox::User \"root\";\nDir::State \"/here\";\nDir::State::status \"/here/status\";\n";
+        assert!(is_for(conf, Path::new("/here")));
+        for other in ["/her", "/here/status", "/there"] {
+            assert!(!is_for(conf, Path::new(other)), "{other}");
+        }
+        assert!(!is_for("", Path::new("/here")));
+    }
 
     #[test]
     fn files_are_found_in_a_simulated_installation() {
