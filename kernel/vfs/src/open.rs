@@ -229,10 +229,19 @@ fn open_place(caller: &Caller, place: Path, flags: u32, created: bool) -> Result
     let file = File::with_mode(place, ops, flags, more);
     notify::file(&file, IN_OPEN);
     if flags & O_TRUNC != 0 && !created && kind == FileType::Regular {
-        attr::resize(file.inode(), 0, u64::MAX, Some(caller.cred))?;
-        notify::dentry(&file.path().dentry, IN_MODIFY);
+        empty(&file, caller)?;
     }
     Ok(file)
+}
+
+/// What O_TRUNC does, also to a file that is opened for reading only: ETXTBSY for a running program.
+fn empty(file: &File, caller: &Caller) -> Result<()> {
+    file.inode().begin_write()?;
+    let result = attr::resize(file.inode(), 0, u64::MAX, Some(caller.cred));
+    file.inode().end_write();
+    result?;
+    notify::dentry(&file.path().dentry, IN_MODIFY);
+    Ok(())
 }
 
 fn access_mask(flags: u32) -> u32 {

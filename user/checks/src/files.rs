@@ -306,6 +306,13 @@ fn text_busy() -> Outcome {
         127
     })?;
     equal!(status.exit_code(), Some(0));
+    // A program that runs: this one.
+    for flags in [O_WRONLY, O_RDWR, O_RDONLY | O_TRUNC, O_WRONLY | O_TRUNC] {
+        equal!(fs::open(c"/proc/self/exe", flags, 0), Err(Errno::ETXTBSY));
+    }
+    // SAFETY: 1. the kernel reads a terminated name.
+    let shorter = unsafe { syscall!(__NR_truncate, c"/proc/self/exe".as_ptr(), 0) };
+    equal!(shorter, Err(Errno::ETXTBSY));
     Ok(())
 }
 

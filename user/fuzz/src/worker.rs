@@ -8,6 +8,7 @@ use crate::board::{Board, Lane};
 use crate::calls::{self, Call, Effect};
 use crate::kinds::Source;
 use crate::rng::Rng;
+use alloc::format;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 use rt::nr::*;
@@ -34,6 +35,9 @@ const MAX_CHILDREN: usize = 6;
 /// Who everybody is who is not root.
 const NOBODY: u32 = 65534;
 const MIB: u64 = 1 << 20;
+/// Where `--print` writes: what stderr was, the last descriptor that there may be.
+const PRINT_FD: io::Fd = MAX_FILES as io::Fd - 1;
+const MAX_FILES: u64 = 256;
 
 extern "C" fn interrupt(_signal: i32) {}
 
@@ -67,7 +71,7 @@ fn set_up(plan: Plan) {
     }
     set_limit(RLIMIT_AS, 256 * MIB);
     set_limit(RLIMIT_FSIZE, MIB);
-    set_limit(RLIMIT_NOFILE, 256);
+    set_limit(RLIMIT_NOFILE, MAX_FILES);
     set_limit(RLIMIT_CORE, 0);
     set_limit(RLIMIT_MEMLOCK, 4 * MIB);
     files();
@@ -79,7 +83,7 @@ fn set_up(plan: Plan) {
         // SAFETY: 1. no memory is named.
         let _ = unsafe { syscall!(__NR_setresuid, NOBODY, NOBODY, NOBODY) };
     }
-    descriptors();
+    descriptors(plan.print);
 }
 
 /// The names that paths mean. Errors leave a name out: the next incarnation finds them there already.
@@ -100,7 +104,11 @@ fn files() {
 }
 
 /// Descriptors from 3 on, of every kind that there is; 0 to 2 are silent.
-fn descriptors() {
+fn descriptors(print: bool) {
+    if print {
+        // A call may close this; until then it tells.
+        let _ = io::dup2(2, PRINT_FD);
+    }
     if let Ok(null) = fs::open(c"/dev/null", O_RDWR, 0) {
         for fd in 0..3 {
             let _ = io::dup2(null, fd);
@@ -195,7 +203,8 @@ fn one(
         }
     }
     if plan.print {
-        rt::eprintln!("{} {:x?}", calls::short(call), args);
+        let line = format!("{} {} {:x?}\n", process::gettid(), calls::short(call), args);
+        let _ = io::write(PRINT_FD, line.as_bytes());
     }
     let child_rng = rng.split();
     // SAFETY: 1. the calls are meant to be wrong. What they break of this process, the supervisor replaces.
