@@ -204,6 +204,8 @@ pub const FS_IOC_GETVERSION: u32 = 0x8008_7601;
 pub const FS_IOC_FSGETXATTR: u32 = 0x801c_581f;
 pub const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
 pub const FS_IOC_FIEMAP: u32 = 0xc020_660b;
+/// With a `struct fstrim_range`: start, length and least length, of 64 bits each.
+pub const FITRIM: u32 = 0xc018_5879;
 
 pub const FS_SYNC_FL: u32 = 0x8;
 pub const FS_IMMUTABLE_FL: u32 = 0x10;

@@ -200,6 +200,14 @@ impl Env for KernelEnv {
         self.device.flush()
     }
 
+    fn discard(&self, runs: &[(u64, u64)]) -> Result<()> {
+        let shift = self.block_size().ilog2() - SECTOR_SHIFT;
+        for (first, count) in runs {
+            self.device.discard(first << shift, count << shift)?;
+        }
+        Ok(())
+    }
+
     fn now_ns(&self) -> i64 {
         vfs::now_ns()
     }

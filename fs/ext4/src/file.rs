@@ -1,13 +1,17 @@
 //! Open files and directories.
 
+use crate::data::PAGE;
 use crate::inode::{ExtNode, ext};
-use abi::fcntl::{FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, O_DIRECT};
+use abi::fcntl::{
+    FALLOC_FL_COLLAPSE_RANGE, FALLOC_FL_INSERT_RANGE, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE,
+    FALLOC_FL_ZERO_RANGE, O_DIRECT,
+};
 use abi::{Errno, errno::Result};
 use alloc::sync::Arc;
 use core::any::Any;
 use ext4_core::dir::block::mode_of_kind;
 use ext4_core::{Place, dir};
-use vfs::{DirSink, Extent, File, FileOps, FileTraits, IoBuf, cached, emit_dots};
+use vfs::{DirSink, Extent, File, FileOps, FileTraits, InodeRef, IoBuf, cached, emit_dots};
 use vm::{ErrSeen, MapSource, Mapping};
 
 const SEEK_DATA: u32 = 3;
@@ -105,28 +109,25 @@ impl FileOps for RegularFile {
     }
 
     fn fallocate(&self, file: &File, mode: u32, offset: u64, len: u64) -> Result<()> {
-        if mode & !(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE) != 0 {
-            return Err(Errno::EOPNOTSUPP);
-        }
         let inode = file.inode();
         let node = ext(inode)?;
         let fs = &node.instance.fs;
         let end =
             offset.checked_add(len).filter(|end| *end <= fs.max_bytes(&node.node)).ok_or(Errno::EFBIG)?;
+        let grow = mode & FALLOC_FL_KEEP_SIZE == 0;
         let _contents = inode.contents.write();
-        if mode & FALLOC_FL_PUNCH_HOLE != 0 {
-            if mode & FALLOC_FL_KEEP_SIZE == 0 {
-                return Err(Errno::EOPNOTSUPP);
+        node.node.set_size(self.mapping.size());
+        match mode & !FALLOC_FL_KEEP_SIZE {
+            0 => {
+                fs.allocate(&node.node, offset, end, grow, false)?;
+                self.grow(inode, if grow { end } else { 0 });
             }
-            self.punch(node, offset, end)?;
-        } else {
-            let grow = mode & FALLOC_FL_KEEP_SIZE == 0;
-            node.node.set_size(self.mapping.size());
-            fs.allocate(&node.node, offset, end, grow, false)?;
-            if grow && end > self.mapping.size() {
-                self.mapping.truncate(end);
-                inode.set_size(end);
+            FALLOC_FL_PUNCH_HOLE if !grow => self.punch(node, offset, end)?,
+            FALLOC_FL_ZERO_RANGE => self.zero(inode, node, (offset, end), grow)?,
+            FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE if grow => {
+                self.shift(inode, node, (offset, end), mode)?;
             }
+            _ => return Err(Errno::EOPNOTSUPP),
         }
         inode.touch_modified();
         Ok(())
@@ -149,22 +150,86 @@ impl FileOps for RegularFile {
 impl RegularFile {
     /// Makes a range a hole. The contents lock is held.
     fn punch(&self, node: &ExtNode, start: u64, end: u64) -> Result<()> {
-        const PAGE: u64 = crate::data::PAGE;
         let end = end.min(self.mapping.size().next_multiple_of(PAGE));
         if start >= end {
             return Ok(());
         }
-        // The parts of pages at both ends are zeroed in the cache, so they have to be there.
-        for edge in [start, end] {
-            if !edge.is_multiple_of(PAGE) && edge < self.mapping.size() {
-                self.mapping.fill(edge / PAGE)?;
-            }
-        }
-        self.mapping.punch_hole(start, end);
-        node.node.set_size(self.mapping.size());
+        self.zero_cached(start, end)?;
         // Whole pages only: parts of a page are zeroes in the cache, and go to their blocks from there.
         let (first, last) = (start.next_multiple_of(PAGE), end / PAGE * PAGE);
         if first < last { node.instance.fs.punch_hole(&node.node, first, last) } else { Ok(()) }
+    }
+
+    /// Lets the cache forget a range: its pages go, the parts of pages at both ends are zeroes.
+    fn zero_cached(&self, start: u64, end: u64) -> Result<()> {
+        // To be zeroed the parts have to be there, and to stay until that is done.
+        let edge = |at: u64| {
+            let cut = !at.is_multiple_of(PAGE) && at < self.mapping.size();
+            cut.then(|| self.mapping.fill(at / PAGE)).transpose()
+        };
+        let _edges = (edge(start)?, edge(end)?);
+        self.mapping.punch_hole(start, end);
+        Ok(())
+    }
+
+    /// Lets a range read as zeroes and gives all of it blocks. The contents lock is held.
+    fn zero(&self, inode: &InodeRef, node: &ExtNode, (start, end): (u64, u64), grow: bool) -> Result<()> {
+        let fs = &node.instance.fs;
+        if !fs.has_extents(&node.node) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        self.zero_cached(start, end)?;
+        let (first, last) = (start.next_multiple_of(PAGE), end / PAGE * PAGE);
+        if first < last {
+            fs.zero_range(&node.node, (first, last), false, false)?;
+        }
+        // The parts at both ends get their blocks here.
+        fs.allocate(&node.node, start, end, grow, false)?;
+        self.grow(inode, if grow { end } else { 0 });
+        Ok(())
+    }
+
+    /// The file is at least so long now.
+    fn grow(&self, inode: &InodeRef, size: u64) {
+        if size > self.mapping.size() {
+            self.mapping.truncate(size);
+            inode.set_size(size);
+        }
+    }
+
+    /// Takes a range out of the file or puts a hole into it. The contents lock is held.
+    ///
+    /// What the cache has from there on goes to its blocks first, and leaves the cache, since its place in the file
+    /// changes. A page that a program reads or stores to through a mapping meanwhile has either place.
+    fn shift(&self, inode: &InodeRef, node: &ExtNode, range: (u64, u64), mode: u32) -> Result<()> {
+        let (fs, (start, end)) = (&node.instance.fs, range);
+        let inserts = mode == FALLOC_FL_INSERT_RANGE;
+        let size = self.mapping.size();
+        if !fs.has_extents(&node.node) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let block = 1 << fs.geo.block_bits;
+        let within = if inserts { start < size } else { end < size };
+        if !start.is_multiple_of(block) || !end.is_multiple_of(block) || !within {
+            return Err(Errno::EINVAL);
+        }
+        let first = start / PAGE * PAGE;
+        let before = self.mapping.errors().sample();
+        self.mapping.flush_range(first, u64::MAX)?;
+        self.mapping.errors().peek(&before)?;
+        // Pages in use stay, and go below.
+        let _ = self.mapping.invalidate_range(first, u64::MAX);
+        self.mapping.punch_hole(first, u64::MAX & !(PAGE - 1));
+        let shifted = match inserts {
+            true => fs.insert_range(&node.node, start, end),
+            false => fs.collapse_range(&node.node, start, end),
+        };
+        let size = node.node.size();
+        self.mapping.truncate(size);
+        inode.set_size(size);
+        // Last, what was read meanwhile: it has its old place, or an end where there is none any more.
+        self.mapping.punch_hole(first, u64::MAX & !(PAGE - 1));
+        shifted
     }
 }
 

@@ -18,7 +18,7 @@ use ext4_core::layout::ROOT_INO;
 use ext4_core::{Change, Fs, Node};
 use sync::SpinLock;
 use sync::levels::Ext4;
-use vfs::{Dentry, FileType, Inode, InodeRef, NewSuper, SuperBlock, SuperOps};
+use vfs::{Dentry, FileType, Inode, InodeRef, NewSuper, SuperBlock, SuperOps, TrimRange};
 
 pub(crate) type NodeRef = Arc<Node<KernelEnv>>;
 pub(crate) type ExtInode = Arc<Inode<ExtNode>>;
@@ -308,6 +308,7 @@ impl SuperOps for ExtSuper {
     fn remount(&self, sb: &SuperBlock, flags: u64, data: &[u8]) -> Result<()> {
         let new = options::parse(flags, data)?;
         let instance = &self.0;
+        instance.fs.set_discards(new.core.discard);
         match (sb.is_read_only(), new.core.read_only) {
             (false, true) => {
                 instance.sync()?;
@@ -326,10 +327,29 @@ impl SuperOps for ExtSuper {
         if self.0.options.commit_s != 5 {
             write!(out, ",commit={}", self.0.options.commit_s)?;
         }
+        if self.0.fs.discards() {
+            out.write_str(",discard")?;
+        }
         Ok(())
     }
 
     fn sync(&self, _sb: &SuperBlock, _wait: bool) -> Result<()> {
         self.0.sync()
+    }
+
+    fn trim(&self, _sb: &SuperBlock, range: TrimRange, privileged: bool) -> Result<u64> {
+        let (fs, device) = (&self.0.fs, self.0.device());
+        if !privileged {
+            return Err(Errno::EPERM);
+        }
+        let discard = device.limits().discard.ok_or(Errno::EOPNOTSUPP)?;
+        let bits = fs.geo.block_bits;
+        let (start, count) = (range.start >> bits, range.len >> bits);
+        let least = range.min_len >> bits;
+        if start >= fs.geo.blocks || count == 0 || least > u64::from(fs.geo.blocks_per_group) {
+            return Err(Errno::EINVAL);
+        }
+        let least = (least as u32).max(discard.granularity >> bits);
+        Ok(fs.trim(start, start.saturating_add(count), least)? << bits)
     }
 }

@@ -4,7 +4,7 @@
 //! the file layer and no device.
 //!
 //! **Interface.** The file system types `ext4`, `ext3` and `ext2`. Mount options: ro, rw, noload (norecovery),
-//! errors=continue|remount-ro|panic, data=ordered, barrier, and those that change nothing here (see [`options`]).
+//! errors=continue|remount-ro|panic, discard, data=ordered, barrier, and those that change nothing here (see [`options`]).
 //!
 //! **Idea.** Four small parts:
 //!

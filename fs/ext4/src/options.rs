@@ -28,9 +28,11 @@ pub(crate) fn parse(flags: u64, data: &[u8]) -> Result<MountOptions> {
             (b"errors", Some(value)) => options.errors = errors(value)?,
             (b"data", Some(b"ordered")) => {}
             (b"barrier", None | Some(b"1")) => {}
+            (b"discard", None) => options.core.discard = true,
+            (b"nodiscard", None) => options.core.discard = false,
             (b"commit", Some(value)) => options.commit_s = seconds(value)?,
             // What is so in any case, or only advice.
-            (b"acl" | b"user_xattr" | b"delalloc" | b"auto_da_alloc" | b"nodiscard", None) => {}
+            (b"acl" | b"user_xattr" | b"delalloc" | b"auto_da_alloc", None) => {}
             (b"block_validity" | b"noinit_itable" | b"grpid" | b"nogrpid" | b"lazytime", None) => {}
             (b"relatime" | b"noatime" | b"nodiratime" | b"strictatime" | b"defaults", None) => {}
             _ => return Err(Errno::EINVAL),

@@ -1,10 +1,10 @@
 //! The flags of chattr(1) and where a file's data is: ioctl_iflags(2), FS_IOC_FSGETXATTR, FS_IOC_FIEMAP.
 
 use crate::{Ctx, Errno, Result};
-use abi::cap::CAP_LINUX_IMMUTABLE;
+use abi::cap::{CAP_LINUX_IMMUTABLE, CAP_SYS_ADMIN};
 use abi::fcntl::*;
 use kcore::usermem;
-use vfs::{File, FileExtent, permission};
+use vfs::{File, FileExtent, TrimRange, permission};
 
 /// The flags that both ways of saying them know.
 const BOTH: [(u32, u32); 5] = [
@@ -32,6 +32,7 @@ pub(crate) fn ioctl(ctx: &Ctx, file: &File, command: u32, argument: usize) -> Re
             usermem::write(argument, &FsXattr { xflags, ..FsXattr::default() })?;
         }
         FS_IOC_FSSETXATTR => set_xflags(ctx, file, &usermem::read(argument)?)?,
+        FITRIM => trim(ctx, file, argument)?,
         _ => fiemap(file, argument)?,
     }
     Ok(0)
@@ -65,6 +66,14 @@ fn set_xflags(ctx: &Ctx, file: &File, wanted: &FsXattr) -> Result<()> {
     let inode = file.inode();
     let others = inode.ops.file_flags(inode)? & !names().fold(0, |all, (_, flag)| all | flag);
     set_flags(ctx, file, others | translate(wanted.xflags, names()))
+}
+
+/// FITRIM: the range's length becomes the number of bytes discarded.
+fn trim(ctx: &Ctx, file: &File, argument: usize) -> Result<()> {
+    let [start, len, min_len]: [u64; 3] = usermem::read(argument)?;
+    let sb = &file.inode().sb;
+    let trimmed = sb.ops.trim(sb, TrimRange { start, len, min_len }, ctx.capable(CAP_SYS_ADMIN))?;
+    usermem::write(argument, &[start, trimmed, min_len])
 }
 
 /// FS_IOC_FIEMAP. EBADR for flags that are not known, EINVAL for an empty range, EFBIG for one beyond what a file can

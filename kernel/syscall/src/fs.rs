@@ -492,7 +492,7 @@ pub fn ioctl(ctx: &mut Ctx, fd: i32, cmd: u32, arg: usize) -> Result<usize> {
             Ok(0)
         }
         FS_IOC_GETFLAGS | FS_IOC_SETFLAGS | FS_IOC_GETVERSION | FS_IOC_FSGETXATTR | FS_IOC_FSSETXATTR
-        | FS_IOC_FIEMAP
+        | FS_IOC_FIEMAP | FITRIM
             if file.inode().is_regular() || file.inode().is_dir() =>
         {
             attributes::ioctl(ctx, &file, cmd, arg)
@@ -565,16 +565,7 @@ pub fn fallocate(ctx: &mut Ctx, fd: i32, mode: u32, offset: i64, len: i64) -> Re
     if offset < 0 || len <= 0 {
         return Err(Errno::EINVAL);
     }
-    const KNOWN: u32 = FALLOC_FL_KEEP_SIZE
-        | FALLOC_FL_PUNCH_HOLE
-        | FALLOC_FL_COLLAPSE_RANGE
-        | FALLOC_FL_ZERO_RANGE
-        | FALLOC_FL_INSERT_RANGE
-        | FALLOC_FL_UNSHARE_RANGE;
-    let hole = mode & FALLOC_FL_PUNCH_HOLE != 0;
-    if mode & !KNOWN != 0 || hole && (mode & FALLOC_FL_ZERO_RANGE != 0 || mode & FALLOC_FL_KEEP_SIZE == 0) {
-        return Err(Errno::EOPNOTSUPP);
-    }
+    check_fallocate(mode)?;
     if !file.mode().contains(FileMode::WRITE) {
         return Err(Errno::EBADF);
     }
@@ -601,6 +592,18 @@ pub fn fallocate(ctx: &mut Ctx, fd: i32, mode: u32, offset: i64, len: i64) -> Re
     file.ops().fallocate(&file, mode, offset, len)?;
     notify::file(&file, IN_MODIFY);
     Ok(0)
+}
+
+/// Whether there is such a mode of fallocate(2). EOPNOTSUPP.
+fn check_fallocate(mode: u32) -> Result<()> {
+    let keep_size = mode & FALLOC_FL_KEEP_SIZE != 0;
+    let known = match mode & !FALLOC_FL_KEEP_SIZE {
+        0 | FALLOC_FL_UNSHARE_RANGE | FALLOC_FL_ZERO_RANGE => true,
+        FALLOC_FL_PUNCH_HOLE => keep_size,
+        FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE => !keep_size,
+        _ => false,
+    };
+    if known { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
 }
 
 /// posix_fadvise(2).

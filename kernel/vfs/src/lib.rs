@@ -81,8 +81,8 @@ pub use path::Path;
 pub use poll::PollTable;
 pub use seek::generic_seek;
 pub use superblock::{
-    FsType, NewSuper, PlainSuper, SuperBlock, SuperOps, find_filesystem, mount_options, register_filesystem,
-    show_filesystems,
+    FsType, NewSuper, PlainSuper, SuperBlock, SuperOps, TrimRange, find_filesystem, mount_options,
+    register_filesystem, show_filesystems,
 };
 pub use walk::{Look, Start, resolve};
 

@@ -14,6 +14,14 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use sync::SpinLock;
 use sync::levels;
 
+/// What FITRIM asks for, in bytes of the file system: where, and how long a run of free blocks is worth it.
+#[derive(Debug, Clone, Copy)]
+pub struct TrimRange {
+    pub start: u64,
+    pub len: u64,
+    pub min_len: u64,
+}
+
 /// What a file system does as a whole.
 pub trait SuperOps: Send + Sync + 'static {
     fn as_any(&self) -> &dyn Any;
@@ -37,6 +45,12 @@ pub trait SuperOps: Send + Sync + 'static {
     /// Writes what is dirty. `wait`: until it is on the medium.
     fn sync(&self, _sb: &SuperBlock, _wait: bool) -> Result<()> {
         Ok(())
+    }
+
+    /// Discards free blocks of the device; how many bytes that were. ENOTTY where there is no such thing, EPERM without
+    /// `privileged` (CAP_SYS_ADMIN), EOPNOTSUPP when the device cannot, EINVAL for a range outside. FITRIM.
+    fn trim(&self, _sb: &SuperBlock, _range: TrimRange, _privileged: bool) -> Result<u64> {
+        Err(Errno::ENOTTY)
     }
 
     /// How many file systems each of its calls goes through below it: Linux's `s_stack_depth`. Each takes of the kernel

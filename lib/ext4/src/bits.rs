@@ -89,6 +89,23 @@ pub fn find_run(bytes: &[u8], from: u32, end: u32, want: u32, busy: &[(u32, u32)
     best
 }
 
+/// The first run of at least `least` zeroes in `from..end`, as long as it is there. `busy` as for [`find_run`].
+pub fn free_run(bytes: &[u8], from: u32, end: u32, least: u32, busy: &[(u32, u32)]) -> Option<(u32, u32)> {
+    let mut at = next_zero(bytes, from, end);
+    while at < end {
+        if let Some(behind) = busy_end(busy, at) {
+            at = next_zero(bytes, behind, end);
+            continue;
+        }
+        let stop = next_set(bytes, at, end).min(next_busy(busy, at));
+        if stop - at >= least {
+            return Some((at, stop - at));
+        }
+        at = next_zero(bytes, stop, end);
+    }
+    None
+}
+
 /// The end of the busy run that `at` lies in.
 fn busy_end(busy: &[(u32, u32)], at: u32) -> Option<u32> {
     let index = busy.partition_point(|run| run.0 <= at).checked_sub(1)?;

@@ -77,6 +77,9 @@ pub trait Env: Send + Sync + Sized + 'static {
     /// Everything that the device has taken is on the medium.
     fn flush(&self) -> Result<()>;
 
+    /// The device need not keep what these blocks (first, count) hold; waits. EOPNOTSUPP where there is no such thing.
+    fn discard(&self, runs: &[(u64, u64)]) -> Result<()>;
+
     /// Nanoseconds since the Epoch.
     fn now_ns(&self) -> i64;
 

@@ -85,6 +85,8 @@ pub struct Options {
     pub no_replay: bool,
     /// Overrides the superblock's behaviour on errors: 1 continue, 2 read-only, 3 panic.
     pub errors: Option<u16>,
+    /// Discard blocks as they become free.
+    pub discard: bool,
     /// Most metadata blocks kept without need; 0: a default.
     pub cache_blocks: usize,
 }
@@ -119,6 +121,8 @@ pub struct Fs<E: Env> {
     pub(crate) next_dir_group: AtomicU32,
     read_only: AtomicBool,
     failed: AtomicBool,
+    /// Blocks are discarded as they become free.
+    pub(crate) discards: AtomicBool,
 }
 
 /// On the heap: a kilobyte of it more than once would be half a kernel stack.
@@ -252,6 +256,7 @@ impl<E: Env> Fs<E> {
             next_dir_group: AtomicU32::new(0),
             read_only: AtomicBool::new(true),
             failed: AtomicBool::new(false),
+            discards: AtomicBool::new(options.discard),
             geo,
         });
         if let Some(errors) = options.errors {

@@ -9,10 +9,10 @@
 //! | topic | where |
 //! |---|---|
 //! | names | [`dir`]: lookup, reading; [`namei`]: create, link, unlink, rename |
-//! | data | [`map`]: places of blocks, write-back; [`truncate`]: length, holes, deletion |
+//! | data | [`map`]: places of blocks, write-back; [`truncate`]: length, holes, deletion; [`shift`]: ranges zeroed, taken out, put in |
 //! | attributes | [`inode`], [`xattr`] |
 //! | durability | [`journal`]: handles, commit, replay; [`orphan`] |
-//! | room | [`balloc`], [`ialloc`], [`group`] |
+//! | room | [`balloc`], [`ialloc`], [`group`]; [`trim`]: discard |
 //! | formats | [`layout`], [`extent`], [`indirect`], [`dir::block`], [`dir::index`] |
 //!
 //! **Idea.** The code runs in the kernel and on the host, the same lines: host tests mount what mke2fs made, do
@@ -49,6 +49,8 @@ pub mod layout;
 pub mod map;
 pub mod namei;
 pub mod orphan;
+pub mod shift;
+pub mod trim;
 pub mod truncate;
 pub mod xattr;
 

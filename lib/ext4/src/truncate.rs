@@ -59,7 +59,7 @@ impl<E: Env> Fs<E> {
     }
 
     /// Frees the blocks of a range, in as many transactions as it takes.
-    fn remove_all(&self, node: &Arc<Node<E>>, from: u32, to: u32) -> Result<()> {
+    pub(crate) fn remove_all(&self, node: &Arc<Node<E>>, from: u32, to: u32) -> Result<()> {
         loop {
             let handle = self.begin(CREDITS)?;
             let mut state = node.state.lock();

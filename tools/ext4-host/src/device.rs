@@ -23,6 +23,8 @@ struct Disk {
     recording: bool,
     /// So many writes still work; then all fail.
     writes_left: Option<usize>,
+    /// Blocks discarded so far.
+    discarded: u64,
     /// Reads of this range of bytes fail.
     bad: Option<(u64, u64)>,
 }
@@ -57,6 +59,11 @@ impl Device {
     /// How many entries the log has.
     pub fn position(&self) -> usize {
         self.disk().log.len()
+    }
+
+    /// Blocks discarded so far.
+    pub fn discarded(&self) -> u64 {
+        self.disk().discarded
     }
 
     pub fn fail_after(&self, writes: Option<usize>) {
@@ -290,6 +297,18 @@ impl Env for HostEnv {
 
     fn flush(&self) -> Result<()> {
         self.device.flush()
+    }
+
+    /// A discarded block reads as something that no file may show.
+    fn discard(&self, runs: &[(u64, u64)]) -> Result<()> {
+        may_sleep();
+        let size = self.block_size.load(Ordering::Relaxed);
+        let gone = b"STALE!! ".repeat(size / 8);
+        for (first, count) in runs {
+            (*first..first + count).try_for_each(|block| self.device.write(self.offset(block), &gone))?;
+        }
+        self.device.disk().discarded += runs.iter().map(|run| run.1).sum::<u64>();
+        Ok(())
     }
 
     fn now_ns(&self) -> i64 {

@@ -254,6 +254,13 @@ impl Mount {
 
     pub fn punch(&self, node: &NodeRef, from: u64, to: u64) -> Result<()> {
         let size = self.block_size() as u64;
+        self.zero_cached(node, from, to)?;
+        if from / size == to / size { Ok(()) } else { self.fs.punch_hole(node, from, to) }
+    }
+
+    /// What the cache has of a range: parts of blocks become zeroes, whole blocks go.
+    fn zero_cached(&self, node: &NodeRef, from: u64, to: u64) -> Result<()> {
+        let size = self.block_size() as u64;
         let (first, last) = (from.div_ceil(size), to / size);
         if from / size == to / size {
             return self.zero_part(node, from, to);
@@ -263,7 +270,22 @@ impl Mount {
         if let Some(pages) = self.pages.lock().unwrap().get_mut(&node.ino) {
             pages.retain(|lblk, _| u64::from(*lblk) < first || u64::from(*lblk) >= last);
         }
-        self.fs.punch_hole(node, from, to)
+        Ok(())
+    }
+
+    pub fn zero_range(&self, node: &NodeRef, from: u64, to: u64, grow: bool) -> Result<()> {
+        self.zero_cached(node, from, to)?;
+        self.fs.zero_range(node, (from, to), grow, true)
+    }
+
+    pub fn collapse_range(&self, node: &NodeRef, from: u64, to: u64) -> Result<()> {
+        self.flush(node)?;
+        self.fs.collapse_range(node, from, to)
+    }
+
+    pub fn insert_range(&self, node: &NodeRef, from: u64, to: u64) -> Result<()> {
+        self.flush(node)?;
+        self.fs.insert_range(node, from, to)
     }
 
     pub fn unmount(self) -> Result<()> {

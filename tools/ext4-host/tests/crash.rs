@@ -51,7 +51,8 @@ fn work(options: &str, seed: u64, steps: usize) -> Work {
     let base = image.bytes();
     let device = Device::new(base.clone());
     device.record();
-    let mount = Mount::new(&device).unwrap();
+    let discard = ext4_core::Options { discard: true, ..Default::default() };
+    let mount = Mount::with(&device, discard).unwrap();
     let mut rng = Rng::new(seed);
     let mut work = Work { device: device.clone(), base, promises: Vec::new(), gone: Vec::new() };
     let mut live: BTreeMap<String, usize> = BTreeMap::new();

@@ -86,13 +86,16 @@ impl Run {
             10..=34 => self.create(),
             35..=54 => self.write(),
             55..=62 => self.truncate(),
-            63..=67 => self.punch(),
-            68..=71 => self.allocate(),
+            63..=65 => self.punch(),
+            66..=67 => self.zero_range(),
+            68..=69 => self.allocate(),
+            70..=71 => self.shift(),
             72..=80 => self.remove(),
             81..=88 => self.rename(),
             89..=91 => self.link(),
             92..=93 => self.symlink(),
-            94..=96 => self.attribute(),
+            94..=95 => self.attribute(),
+            96 => self.trim(),
             _ => self.mount.sync(),
         }
     }
@@ -179,6 +182,76 @@ impl Run {
         {
             content.resize(content.len().max(to), 0);
         }
+        Ok(())
+    }
+
+    fn zero_range(&mut self) -> abi::errno::Result<()> {
+        let Some(path) = self.model.pick(&mut self.rng, |kind| matches!(kind, Kind::File(_))) else {
+            return Ok(());
+        };
+        let node = self.mount.walk(&path)?;
+        let from = self.rng.below(60_000);
+        let to = from + self.rng.below(60_000) + 1;
+        let grow = self.rng.one_in(2);
+        if !self.extents {
+            let refused = self.mount.fs.zero_range(&node, (from as u64, to as u64), grow, true);
+            assert_eq!(refused, Err(abi::Errno::EOPNOTSUPP));
+            return Ok(());
+        }
+        self.mount.zero_range(&node, from as u64, to as u64, grow)?;
+        if let Some(Kind::File(content)) = self.model.files.get_mut(&path) {
+            let len = content.len();
+            content[from.min(len)..to.min(len)].fill(0);
+            content.resize(if grow { len.max(to) } else { len }, 0);
+        }
+        Ok(())
+    }
+
+    /// Takes whole blocks out of a file, or puts a hole into it.
+    fn shift(&mut self) -> abi::errno::Result<()> {
+        let Some(path) = self.model.pick(&mut self.rng, |kind| matches!(kind, Kind::File(_))) else {
+            return Ok(());
+        };
+        let Some(Kind::File(content)) = self.model.files.get_mut(&path) else { return Ok(()) };
+        let node = self.mount.walk(&path)?;
+        let block = self.mount.fs.geo.block_size;
+        let blocks = content.len().div_ceil(block);
+        if blocks == 0 {
+            return Ok(());
+        }
+        let from = self.rng.below(blocks) * block;
+        let to = from + (self.rng.below(blocks.min(40)) + 1) * block;
+        let range = (from as u64, to as u64);
+        let insert = self.rng.one_in(2);
+        let done = match insert {
+            true => self.mount.insert_range(&node, range.0, range.1),
+            false => self.mount.collapse_range(&node, range.0, range.1),
+        };
+        match done {
+            _ if !self.extents => assert_eq!(done, Err(abi::Errno::EOPNOTSUPP)),
+            _ if insert && from >= content.len() || !insert && to >= content.len() => {
+                assert_eq!(done, Err(abi::Errno::EINVAL))
+            }
+            _ if insert => {
+                done?;
+                content.splice(from..from, vec![0; to - from]);
+            }
+            _ => {
+                done?;
+                content.drain(from..to);
+            }
+        }
+        Ok(())
+    }
+
+    /// FITRIM of a part or of all: what files have stays what it is, as the comparison at the end shows.
+    fn trim(&mut self) -> abi::errno::Result<()> {
+        let fs = &self.mount.fs;
+        let start = if self.rng.one_in(2) { 0 } else { self.rng.below(fs.geo.blocks as usize) as u64 };
+        let before = fs.env.device.discarded();
+        let trimmed = fs.trim(start, u64::MAX, self.rng.below(20) as u32)?;
+        assert_eq!(fs.env.device.discarded() - before, trimmed);
+        assert!(trimmed <= fs.usage().free_blocks);
         Ok(())
     }
 
@@ -331,7 +404,9 @@ fn check_image(device: &Device, what: &str) {
 fn workload(options: &str, seed: u64, steps: usize) {
     let image = Image::make(options, 48, None);
     let device = Device::new(image.bytes());
-    let mount = Mount::new(&device).unwrap();
+    // Every other kind of image discards what becomes free.
+    let mount_options = ext4_core::Options { discard: seed % 2 == 0, ..Default::default() };
+    let mount = Mount::with(&device, mount_options).unwrap();
     let extents = options.contains("ext4");
     let mut run = Run { mount, model: Model::default(), rng: Rng::new(seed), next: 0, extents };
     for step in 0..steps {
@@ -342,7 +417,7 @@ fn workload(options: &str, seed: u64, steps: usize) {
             compare(&run.mount, &run.model);
             run.mount.unmount().unwrap();
             check_image(&device, &format!("{options}, seed {seed}, step {step}"));
-            run.mount = Mount::new(&device).unwrap();
+            run.mount = Mount::with(&device, mount_options).unwrap();
         }
     }
     compare(&run.mount, &run.model);

@@ -2,6 +2,8 @@
 
 use crate::names::scratch;
 use crate::{Check, Outcome, ensure, equal};
+use alloc::vec;
+use alloc::vec::Vec;
 use rt::nr::*;
 use rt::{Errno, Result, fs, io, process, syscall};
 
@@ -20,6 +22,9 @@ pub const CHECKS: &[Check] = &[
     ("statx", statx_agrees),
     ("sendfile", sendfile),
     ("fallocate", fallocate),
+    ("fallocate_modes", fallocate_modes),
+    ("zero_range", zero_range),
+    ("collapse_and_insert", collapse_and_insert),
     ("devices", devices),
     ("umask", umask),
     ("text_busy", text_busy),
@@ -252,6 +257,117 @@ fn fallocate() -> Outcome {
     equal!(call(0, 0, 0), Err(Errno::EINVAL));
     equal!(call(FALLOC_FL_PUNCH_HOLE, 0, 1), Err(Errno::EOPNOTSUPP));
     Ok(())
+}
+
+/// fallocate(2), as a function of mode, offset and length.
+fn allocator(fd: i32) -> impl Fn(u32, u64, u64) -> Result<usize> {
+    // SAFETY: 1. no memory is named.
+    move |mode, at, len| unsafe { syscall!(__NR_fallocate, fd, mode, at, len) }
+}
+
+/// Modes that exclude each other, and files that have none.
+fn fallocate_modes() -> Outcome {
+    scratch()?;
+    let fd = create(c"f")?;
+    io::write_all(fd, &[7; 8192])?;
+    let call = allocator(fd);
+    for mode in [
+        FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
+        FALLOC_FL_PUNCH_HOLE | FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_KEEP_SIZE,
+        FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_KEEP_SIZE,
+        FALLOC_FL_INSERT_RANGE | FALLOC_FL_KEEP_SIZE,
+        FALLOC_FL_INSERT_RANGE | FALLOC_FL_COLLAPSE_RANGE,
+        1 << 20,
+    ] {
+        // Linux before 6.12 says EINVAL of some.
+        ensure!(matches!(call(mode, 0, 4096), Err(Errno::EOPNOTSUPP | Errno::EINVAL)), "mode {mode:#x}");
+    }
+    for mode in [FALLOC_FL_ZERO_RANGE, FALLOC_FL_COLLAPSE_RANGE, FALLOC_FL_INSERT_RANGE] {
+        equal!(call(mode, 0, 0), Err(Errno::EINVAL));
+        equal!(call(mode, u64::MAX, 1), Err(Errno::EINVAL));
+        equal!(allocator(fs::open(c"f", O_RDONLY, 0)?)(mode, 0, 4096), Err(Errno::EBADF));
+        let mut ends = [0i32; 2];
+        // SAFETY: 1. the kernel writes two descriptors.
+        unsafe { syscall!(__NR_pipe2, ends.as_mut_ptr(), 0) }?;
+        equal!(allocator(ends[1])(mode, 0, 4096), Err(Errno::ESPIPE));
+        equal!(allocator(fs::open(c"/dev/null", O_WRONLY, 0)?)(mode, 0, 4096), Err(Errno::ENODEV));
+        ends.into_iter().try_for_each(io::close)?;
+    }
+    equal!(fs::read_file(c"f")?, [7; 8192]);
+    Ok(())
+}
+
+/// The file's bytes are as expected, cached and by the mapping that was there before.
+fn same(fd: i32, expected: &[u8]) -> Outcome {
+    equal!(fs::fstat(fd)?.st_size as usize, expected.len());
+    let back = fs::read_file(c"f")?;
+    let wrong = back.iter().zip(expected).position(|(a, b)| a != b);
+    ensure!(wrong.is_none() && back.len() == expected.len(), "first wrong byte: {wrong:?}");
+    Ok(())
+}
+
+fn zero_range() -> Outcome {
+    scratch()?;
+    let fd = create(c"f")?;
+    let mut model = vec![5u8; 100_000];
+    io::write_all(fd, &model)?;
+    let call = allocator(fd);
+    match call(FALLOC_FL_ZERO_RANGE, 1000, 20_000) {
+        // Files in memory, and such as are mapped by blocks.
+        Err(Errno::EOPNOTSUPP) => return same(fd, &model),
+        other => equal!(other, Ok(0)),
+    }
+    model[1000..21_000].fill(0);
+    same(fd, &model)?;
+    // On the disk by now, and zeroed there.
+    // SAFETY: 1. no memory is named.
+    unsafe { syscall!(__NR_fsync, fd) }?;
+    call(FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, 50_000, 100_000)?;
+    model[50_000..].fill(0);
+    same(fd, &model)?;
+    io::pwrite(fd, &[9; 5000], 60_000)?;
+    model[60_000..65_000].fill(9);
+    call(FALLOC_FL_ZERO_RANGE, 90_000, 40_000)?;
+    model.resize(130_000, 0);
+    same(fd, &model)?;
+    call(FALLOC_FL_ZERO_RANGE, 60_100, 50)?;
+    model[60_100..60_150].fill(0);
+    // SAFETY: 1. no memory is named.
+    unsafe { syscall!(__NR_fsync, fd) }?;
+    same(fd, &model)
+}
+
+fn collapse_and_insert() -> Outcome {
+    scratch()?;
+    let fd = create(c"f")?;
+    let mut model: Vec<u8> = (0..100_000u32).map(|at| (at / 977) as u8).collect();
+    io::write_all(fd, &model)?;
+    let call = allocator(fd);
+    match call(FALLOC_FL_COLLAPSE_RANGE, 4096, 8192) {
+        Err(Errno::EOPNOTSUPP) => {
+            equal!(call(FALLOC_FL_INSERT_RANGE, 4096, 8192), Err(Errno::EOPNOTSUPP));
+            return same(fd, &model);
+        }
+        other => equal!(other, Ok(0)),
+    }
+    model.drain(4096..12_288);
+    same(fd, &model)?;
+    call(FALLOC_FL_INSERT_RANGE, 8192, 16_384)?;
+    model.splice(8192..8192, vec![0; 16_384]);
+    same(fd, &model)?;
+    equal!(call(FALLOC_FL_COLLAPSE_RANGE, 100, 4096), Err(Errno::EINVAL));
+    equal!(call(FALLOC_FL_INSERT_RANGE, 4096, 100), Err(Errno::EINVAL));
+    equal!(call(FALLOC_FL_COLLAPSE_RANGE, 65_536, 65_536), Err(Errno::EINVAL));
+    equal!(call(FALLOC_FL_INSERT_RANGE, 131_072, 4096), Err(Errno::EINVAL));
+    equal!(call(FALLOC_FL_INSERT_RANGE, 0, (1 << 63) - 4096).is_err(), true);
+    io::pwrite(fd, &[3; 10_000], 10_000)?;
+    model[10_000..20_000].fill(3);
+    // What the cache has not written yet moves, too.
+    call(FALLOC_FL_COLLAPSE_RANGE, 0, 4096)?;
+    model.drain(..4096);
+    // SAFETY: 1. no memory is named.
+    unsafe { syscall!(__NR_fsync, fd) }?;
+    same(fd, &model)
 }
 
 fn devices() -> Outcome {

@@ -9,6 +9,7 @@
 
 pub mod node;
 mod remove;
+mod shift;
 
 use crate::DAMAGED;
 use crate::balloc::Claim;
@@ -316,31 +317,35 @@ impl<E: Env> Fs<E> {
             let run = self.find_extent(inode, lblk, to - lblk)?;
             let expected = at + u64::from(lblk - from);
             if run.place == Place::Unwritten(expected) {
-                self.mark_run(handle, inode, lblk, run.len)?;
+                self.convert_run(handle, inode, lblk, run.len, false)?;
             }
             lblk += run.len;
         }
         Ok(())
     }
 
-    /// Marks a part of one unwritten run.
-    fn mark_run(&self, handle: &Handle<E>, inode: &mut Inode, lblk: u32, len: u32) -> Result<()> {
+    /// Makes a part of one run unwritten, or written, which it is not yet. Of blocks that become unwritten at most
+    /// `MAX_LEN - 1`.
+    pub(crate) fn convert_run(
+        &self,
+        handle: &Handle<E>,
+        inode: &mut Inode,
+        lblk: u32,
+        len: u32,
+        unwritten: bool,
+    ) -> Result<()> {
         let path = self.extent_room(handle, inode, lblk, 2)?;
         let leaf = &path[path.len() - 1];
         let Some(pos) = leaf.pos else { return Err(DAMAGED) };
         leaf.change(handle, inode, |bytes| {
             let old = node::extent(bytes, pos);
             let skip = lblk - old.lblk;
-            let middle = Extent { lblk, len, pblk: old.pblk + u64::from(skip), unwritten: false };
+            let middle = Extent { lblk, len, pblk: old.pblk + u64::from(skip), unwritten };
             let rest = old.len - skip - len;
             node::set_extent(bytes, pos, middle);
             if rest > 0 {
                 let pblk = middle.pblk + u64::from(len);
-                node::insert_extent(
-                    bytes,
-                    pos + 1,
-                    Extent { lblk: lblk + len, len: rest, pblk, unwritten: true },
-                );
+                node::insert_extent(bytes, pos + 1, Extent { lblk: lblk + len, len: rest, pblk, ..old });
             }
             let mut here = pos;
             if skip > 0 {

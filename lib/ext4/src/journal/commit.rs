@@ -122,6 +122,7 @@ impl<E: Env> Fs<E> {
                 checkpoint.blocks.remove(nr);
             }
         }
+        self.discard_freed(&closed.freed);
         self.release_freed(&closed.freed);
     }
 
