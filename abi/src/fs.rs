@@ -86,5 +86,8 @@ pub const XATTR_REPLACE: u32 = 2;
 /// swapon(2): the low bits are a priority.
 pub const SWAP_FLAG_PREFER: u32 = 0x8000;
 pub const SWAP_FLAG_PRIO_MASK: u32 = 0x7fff;
-/// With SWAP_FLAG_DISCARD and its two variants, which are hints.
+/// What was there is dropped: all at swapon, pages when they become free, or (neither is named) both.
+pub const SWAP_FLAG_DISCARD: u32 = 0x1_0000;
+pub const SWAP_FLAG_DISCARD_ONCE: u32 = 0x2_0000;
+pub const SWAP_FLAG_DISCARD_PAGES: u32 = 0x4_0000;
 pub const SWAP_FLAGS_VALID: u32 = 0x7_ffff;

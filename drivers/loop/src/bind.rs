@@ -8,6 +8,7 @@ use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::sync::{Arc, Weak};
 use block::{DEFAULT_MAX_SECTORS, DiscardLimits, Disk, DiskInfo, Limits, Queued, Request};
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use kcore::Thread;
 use mem::user;
 use sync::levels::{Driver as DriverLevel, DriverIrq};
@@ -39,6 +40,8 @@ pub(crate) struct Loop {
     disk: Once<Weak<Disk>>,
     pub(crate) jobs: SpinLock<VecDeque<Job>, DriverIrq>,
     pub(crate) work: WaitQueue,
+    /// It was taken away: no request is served, and the thread ends.
+    gone: AtomicBool,
 }
 
 impl Loop {
@@ -52,6 +55,7 @@ impl Loop {
             disk: Once::new(),
             jobs: SpinLock::new(jobs),
             work: WaitQueue::new(&"loop_thread"),
+            gone: AtomicBool::new(false),
         });
         let limits = Limits {
             max_sectors: DEFAULT_MAX_SECTORS,
@@ -83,6 +87,19 @@ impl Loop {
 
     pub(crate) fn disk(&self) -> Option<Arc<Disk>> {
         self.disk.get()?.upgrade()
+    }
+
+    /// The device was taken away.
+    pub(crate) fn end(&self) {
+        let jobs = self.jobs.lock();
+        self.gone.store(true, Relaxed);
+        drop(jobs);
+        self.work.wake_all();
+    }
+
+    /// Whether there will be no request any more. Under the jobs' lock.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Relaxed)
     }
 
     pub(crate) fn bound(&self) -> Option<Arc<Bound>> {
@@ -218,7 +235,11 @@ impl block::Driver for Loop {
     fn queue_rq(&self, _hw: usize, tag: u16, request: &Request) -> Queued {
         match Job::of(tag, request) {
             Some(job) => {
-                self.jobs.lock().push_back(job);
+                let mut jobs = self.jobs.lock();
+                if self.is_gone() {
+                    return Queued::Failed(Errno::EIO);
+                }
+                jobs.push_back(job);
                 Queued::Yes
             }
             None => Queued::Failed(Errno::ENOMEM),

@@ -15,7 +15,7 @@ use vfs::{Caller, File, FileOps, OpsRef};
 /// Major and minor number of loop-control (include/linux/miscdevice.h).
 const CONTROL: DevId = DevId::new(10, 237);
 
-/// By number. A device stays for good once it was made.
+/// By number.
 static LOOPS: Mutex<Vec<(u32, Arc<Loop>)>, Admin> = Mutex::new(Vec::new());
 
 /// Makes the control device. Boot, after `block::init`.
@@ -40,8 +40,10 @@ impl FileOps for Control {
                 let number = u32::try_from(argument).map_err(|_| Errno::EINVAL)?;
                 add(number).map(|()| number as usize)
             }
-            // Disks do not go away here; their numbers are free to use again.
-            LOOP_CTL_REMOVE => Err(Errno::EOPNOTSUPP),
+            LOOP_CTL_REMOVE => {
+                let number = u32::try_from(argument).map_err(|_| Errno::EINVAL)?;
+                remove(number).map(|()| 0)
+            }
             _ => Err(Errno::ENOSYS),
         }
     }
@@ -57,6 +59,19 @@ fn free() -> Result<u32> {
         (0..).find(|number| loops.iter().all(|(other, _)| other != number)).ok_or(Errno::ENOSPC)?
     };
     add(number).map(|()| number)
+}
+
+/// ENODEV for a number that there is not, EBUSY while a file is bound or somebody has the device open.
+fn remove(number: u32) -> Result<()> {
+    let mut loops = LOOPS.lock();
+    let at = loops.iter().position(|(other, _)| *other == number).ok_or(Errno::ENODEV)?;
+    let device = &loops[at].1;
+    if device.is_bound() {
+        return Err(Errno::EBUSY);
+    }
+    block::del_disk(&device.disk().ok_or(Errno::ENODEV)?)?;
+    loops.remove(at).1.end();
+    Ok(())
 }
 
 fn add(number: u32) -> Result<()> {

@@ -31,8 +31,15 @@ impl Job {
 /// Runs as long as the device is there.
 pub(crate) fn run(device: &Weak<Loop>) {
     while let Some(device) = device.upgrade() {
-        let next = || device.jobs.lock().pop_front();
-        let Ok(job) = device.work.wait_until(WaitMode::Idle, None, next) else { continue };
+        let next = || {
+            let mut jobs = device.jobs.lock();
+            jobs.pop_front().map(Some).or_else(|| device.is_gone().then_some(None))
+        };
+        let job = match device.work.wait_until(WaitMode::Idle, None, next) {
+            Ok(Some(job)) => job,
+            Ok(None) => return,
+            Err(_) => continue,
+        };
         let result = match device.bound() {
             Some(bound) => serve(&bound, &job),
             None => Err(Errno::EIO),

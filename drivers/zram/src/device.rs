@@ -48,6 +48,8 @@ pub(crate) struct Zram {
     setup: Mutex<(), DriverLevel>,
     /// The thread runs, and there is room for jobs.
     started: AtomicBool,
+    /// It was taken away: no request is served, and the thread ends.
+    gone: AtomicBool,
 }
 
 /// Makes device number `number` and announces it, without a size.
@@ -59,6 +61,7 @@ pub(crate) fn make(number: u32) -> Result<Arc<Zram>> {
         store: SpinLock::new(Store::new()),
         setup: Mutex::new(()),
         started: AtomicBool::new(false),
+        gone: AtomicBool::new(false),
     });
     let limits = Limits {
         logical_block: PAGE as u32,
@@ -136,6 +139,23 @@ impl Zram {
         Ok(())
     }
 
+    /// `hot_remove`: the device is no more. EBUSY while somebody uses it.
+    pub(crate) fn remove(&self) -> Result<()> {
+        let disk = self.disk().ok_or(Errno::ENODEV)?;
+        self.reset()?;
+        block::del_disk(&disk)?;
+        let jobs = self.jobs.lock();
+        self.gone.store(true, Relaxed);
+        drop(jobs);
+        self.work.wake_all();
+        Ok(())
+    }
+
+    /// Whether the thread has nothing more to do. Under the jobs' lock.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Relaxed)
+    }
+
     /// `reset`: everything is forgotten. EBUSY while somebody uses it.
     pub(crate) fn reset(&self) -> Result<()> {
         let _one = self.setup.lock();
@@ -156,6 +176,9 @@ impl Zram {
 impl block::Driver for Zram {
     fn queue_rq(&self, _hw: usize, tag: u16, request: &Request) -> Queued {
         let mut jobs = self.jobs.lock();
+        if self.is_gone() {
+            return Queued::Failed(Errno::EIO);
+        }
         let Some(job) = jobs.by_tag.get_mut(usize::from(tag)) else { return Queued::Failed(Errno::EIO) };
         let bytes = request.start() << block::SECTOR_SHIFT;
         job.op = request.op();

@@ -5,7 +5,7 @@
 //!
 //! **Interface.** Linux's: `/dev/zramN`, and in `/sys/block/zramN` `disksize` (set it to begin), `initstate`, `reset`,
 //! `comp_algorithm`, `mem_limit`, `mem_used_max`, `mm_stat`, `io_stat`. `zram.num_devices=` on the command line says
-//! how many there are.
+//! how many there are at first; `hot_add` and `hot_remove` in `/sys/class/zram-control` change that.
 //!
 //! **Idea.** A table says where each page is ([`store`]): nowhere, a word that fills it, or an object in a pool
 //! ([`zsmalloc`]). A thread of each device compresses and expands, with a buffer of its own and no lock held; requests
@@ -18,6 +18,7 @@
 
 extern crate alloc;
 
+mod control;
 mod device;
 mod files;
 mod store;
@@ -32,5 +33,6 @@ const MOST: u64 = 64;
 /// Makes the devices. Boot, after `block::init`.
 pub fn init(line: &CommandLine) -> Result<()> {
     let count = line.number("zram.num_devices").unwrap_or(1).min(MOST);
-    (0..count as u32).try_for_each(|number| device::make(number).map(drop))
+    control::register();
+    (0..count).try_for_each(|_| control::add().map(drop))
 }

@@ -35,8 +35,10 @@ pub(crate) fn run(device: &Weak<Zram>, mut buffers: Buffers) {
     let mut segments = Vec::new();
     while let Some(device) = device.upgrade() {
         let next = || take(&device, &mut segments);
-        let Ok((tag, op, first, count)) = device.work.wait_until(WaitMode::Idle, None, next) else {
-            continue;
+        let (tag, op, first, count) = match device.work.wait_until(WaitMode::Idle, None, next) {
+            Ok(Some(next)) => next,
+            Ok(None) => return,
+            Err(_) => continue,
         };
         let mut cursor = Cursor { segments: &segments, segment: 0, offset: 0 };
         let result = serve(&device, op, first..first + count, &mut cursor, &mut buffers);
@@ -51,17 +53,17 @@ pub(crate) fn run(device: &Weak<Zram>, mut buffers: Buffers) {
     }
 }
 
-/// The next request; its pieces change places with the empty list.
-fn take(device: &Zram, segments: &mut Vec<Segment>) -> Option<(u16, Op, u64, u64)> {
+/// The next request; its pieces change places with the empty list. `Some(None)`: there will be none.
+fn take(device: &Zram, segments: &mut Vec<Segment>) -> Option<Option<(u16, Op, u64, u64)>> {
     let mut jobs = device.jobs.lock();
-    let tag = jobs.waiting.pop_front()?;
+    let Some(tag) = jobs.waiting.pop_front() else { return device.is_gone().then_some(None) };
     let Job { op, first, count, segments: of } = jobs.by_tag.get_mut(usize::from(tag))?;
     if segments.capacity() < of.capacity() {
         // The first time: the thread has no list yet. Later ones are as large as the jobs'.
         segments.reserve_exact(of.capacity());
     }
     core::mem::swap(segments, of);
-    Some((tag, *op, *first, *count))
+    Some(Some((tag, *op, *first, *count)))
 }
 
 /// Goes through the memory of a request in order.

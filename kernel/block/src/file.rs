@@ -4,8 +4,11 @@
 //! device with fsync, BLKFLSBUF, or the last close. Writing beyond the end is ENOSPC, as on Linux.
 
 use crate::device::{self, BlockDevice, Claim};
-use crate::{direct, ioctl};
-use abi::fcntl::{O_ACCMODE, O_DIRECT, O_EXCL, O_RDONLY, SEEK_CUR, SEEK_DATA, SEEK_END, SEEK_HOLE, SEEK_SET};
+use crate::{SECTOR_SHIFT, direct, ioctl};
+use abi::fcntl::{
+    FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE, O_ACCMODE, O_DIRECT, O_EXCL, O_RDONLY,
+    SEEK_CUR, SEEK_DATA, SEEK_END, SEEK_HOLE, SEEK_SET,
+};
 use abi::stat::DevId;
 use abi::{Errno, errno::Result};
 use alloc::sync::Arc;
@@ -145,6 +148,31 @@ impl FileOps for BlockFile {
 
     fn mapping(&self, _file: &File) -> Option<Arc<Mapping>> {
         Some(self.device.mapping().clone())
+    }
+
+    /// Zeroes a range (FALLOC_FL_ZERO_RANGE) or lets the device drop it (FALLOC_FL_PUNCH_HOLE); it reads as zeroes then.
+    fn fallocate(&self, _file: &File, mode: u32, offset: u64, len: u64) -> Result<()> {
+        let device = &self.device;
+        let keep_size = mode & FALLOC_FL_KEEP_SIZE != 0;
+        let punches = match mode & !FALLOC_FL_KEEP_SIZE {
+            FALLOC_FL_ZERO_RANGE => false,
+            FALLOC_FL_PUNCH_HOLE if keep_size => true,
+            _ => return Err(Errno::EOPNOTSUPP),
+        };
+        let (size, block) = (device.bytes(), u64::from(device.logical_block()));
+        let mut end = offset.checked_add(len).ok_or(Errno::EFBIG)?;
+        if keep_size {
+            end = end.min(size);
+        }
+        if offset >= size || end > size || !offset.is_multiple_of(block) || !end.is_multiple_of(block) {
+            return Err(Errno::EINVAL);
+        }
+        device.drop_cached(offset, end)?;
+        let (sector, sectors) = (offset >> SECTOR_SHIFT, (end - offset) >> SECTOR_SHIFT);
+        match punches {
+            true => device.write_zeroes(sector, sectors),
+            false => crate::zero::zero_out(device, sector, sectors),
+        }
     }
 
     fn fsync(&self, _file: &File, start: u64, end: u64, _data_only: bool) -> Result<()> {

@@ -62,7 +62,7 @@ pub use disk::{DEFAULT_MAX_SECTORS, DiscardLimits, Disk, DiskInfo, Driver, Limit
 pub use file::of_file;
 pub use plug::Plug;
 pub use request::Request;
-pub use scan::{disk_name, rescan};
+pub use scan::{del_disk, disk_name, rescan};
 pub use stats::Stats;
 pub use switch::{NONE, schedulers};
 pub use thread::size_changed;

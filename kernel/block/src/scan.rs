@@ -16,7 +16,7 @@ use mem::{AllocFlags, Folio};
 use partitions::Partition;
 use sync::SpinLock;
 use sync::levels::Leaf;
-use vfs::device::{Kind, add_node, register, remove_node};
+use vfs::device::{Kind, add_node, register, remove_node, unregister};
 
 /// The major number of partitions for which a disk has no minor number (Linux's blkext).
 const EXTENDED_MAJOR: u32 = 259;
@@ -51,6 +51,26 @@ pub fn add_disk(disk: &Arc<Disk>, driver: &'static str) -> Result<()> {
 fn announce(device: &Arc<BlockDevice>) {
     device::register(device);
     add_node(device.name(), Kind::Block, device.dev(), NODE_MODE);
+}
+
+/// Takes a disk away that [`add_disk`] announced: its node, its files, its partitions. EBUSY while somebody has it
+/// open. Who opened it before all of that was gone keeps a disk whose driver decides what becomes of requests. Process
+/// context.
+pub fn del_disk(disk: &Arc<Disk>) -> Result<()> {
+    // A table that is being read makes it busy. To wait for that would be out of order for who writes to a file of ours.
+    let _one = disk.scan.try_lock().ok_or(Errno::EBUSY)?;
+    let in_use = |device: &Arc<BlockDevice>| device.is_claimed() || device.openers() > 0;
+    let parts = disk.partitions();
+    if in_use(disk.whole()) || parts.iter().any(in_use) {
+        return Err(Errno::EBUSY);
+    }
+    unregister(Kind::Block, disk.info().dev);
+    disk.parts.lock().clear();
+    parts.iter().for_each(|part| retire(disk, part));
+    show::remove_disk(disk);
+    remove_node(disk.name());
+    device::unregister(disk.whole());
+    Ok(())
 }
 
 /// Reads the partition table again. EBUSY while a partition is in use.

@@ -108,6 +108,14 @@ pub(crate) fn add_disk(disk: &Arc<Disk>) {
     SYS.add(&format!("block/{}", disk.name()), sysfs_link::to(format!("../{dir}")));
 }
 
+pub(crate) fn remove_disk(disk: &Disk) {
+    let dev = disk.info().dev;
+    SYS.remove(&format!("block/{}", disk.name()));
+    SYS.remove(&format!("class/block/{}", disk.name()));
+    SYS.remove(&format!("dev/block/{}:{}", dev.major, dev.minor));
+    SYS.remove(&disk_path(disk));
+}
+
 pub(crate) fn add_partition(disk: &Disk, part: &Arc<BlockDevice>) {
     let dir = format!("{}/{}", disk_path(disk), part.name());
     add_common(&dir, part);

@@ -8,7 +8,7 @@ use crate::path;
 use abi::Errno;
 use abi::cap::CAP_SYS_ADMIN;
 use abi::fcntl::{O_LARGEFILE, O_RDWR};
-use abi::fs::{SWAP_FLAG_PREFER, SWAP_FLAG_PRIO_MASK, SWAP_FLAGS_VALID};
+use abi::fs::*;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -27,6 +27,13 @@ const SECTORS: u64 = PAGE / 512;
 struct Partition {
     device: Arc<BlockDevice>,
     _claim: Claim,
+}
+
+impl Partition {
+    /// Drops what the area holds, the header's page excepted.
+    fn discard(&self) -> Result<()> {
+        self.device.discard(SECTORS, (self.device.sectors() / SECTORS).saturating_sub(1) * SECTORS)
+    }
 }
 
 impl SwapDevice for Partition {
@@ -59,6 +66,15 @@ struct SwapFile {
 }
 
 impl SwapFile {
+    /// As [`Partition::discard`].
+    fn discard(&self) -> Result<()> {
+        self.stretches.iter().try_for_each(|stretch| {
+            let skip = u32::from(stretch.slot == 0);
+            let sectors = u64::from(stretch.count - skip) * SECTORS;
+            self.device.discard(stretch.sector + u64::from(skip) * SECTORS, sectors)
+        })
+    }
+
     fn sector(&self, slot: u32) -> Option<u64> {
         let after = self.stretches.partition_point(|stretch| stretch.slot <= slot);
         let stretch = self.stretches.get(after.checked_sub(1)?)?;
@@ -113,7 +129,8 @@ fn write_pages(
     batch.wait().and(submitted)
 }
 
-/// swapon(2).
+/// swapon(2). Of the ways to discard only the one at the start has an effect: pages that become free are written anew
+/// soon.
 pub fn swapon(ctx: &mut Ctx, special: usize, flags: u32) -> Result<usize> {
     if flags & !SWAP_FLAGS_VALID != 0 {
         return Err(Errno::EINVAL);
@@ -125,12 +142,18 @@ pub fn swapon(ctx: &mut Ctx, special: usize, flags: u32) -> Result<usize> {
     let id = id_of(&place)?;
     let path = String::from_utf8_lossy(&place.text(None).0).into_owned();
     let priority = (flags & SWAP_FLAG_PREFER != 0).then_some((flags & SWAP_FLAG_PRIO_MASK) as i16);
+    let once = flags & SWAP_FLAG_DISCARD != 0
+        && (flags & SWAP_FLAG_DISCARD_ONCE != 0 || flags & SWAP_FLAG_DISCARD_PAGES == 0);
+    // A hint: a device that cannot do it is used all the same.
+    let hint = |discard: &dyn Fn() -> Result<()>| drop(once.then(discard));
     let (device, map, kind): (Arc<dyn SwapDevice>, _, _) = if place.inode().is_regular() {
         let file = vfs::open::open_at_place(&caller(ctx), place, O_RDWR | O_LARGEFILE)?;
         let (file, map) = lock_file(file)?;
+        hint(&|| file.discard());
         (Arc::new(file), map, "file")
     } else {
         let (partition, map) = claim_device(&place)?;
+        hint(&|| partition.discard());
         (Arc::new(partition), map, "partition")
     };
     swap::swap_on(NewArea { device, map, priority, path, id, kind }).map(|()| 0)

@@ -235,6 +235,18 @@ fn zeroes() -> Outcome {
     wanted[4096..12_288].fill(0);
     ensure!(seen == wanted, "what was zeroed");
     equal!(ioctl(fd, BLKZEROOUT, &mut [100u64, 512]), Err(Errno::EINVAL));
+    // fallocate(2) says the same.
+    let allocate = |mode: u32, at: u64, len: u64| {
+        // SAFETY: 1. no memory is named.
+        unsafe { syscall!(__NR_fallocate, fd, mode, at, len) }
+    };
+    equal!(allocate(FALLOC_FL_ZERO_RANGE, (1 << 20) + 16_384, 4096), Ok(0));
+    wanted[16_384..20_480].fill(0);
+    equal!(io::pread(fd, &mut seen, 1 << 20)?, 65_536);
+    ensure!(seen == wanted, "what fallocate zeroed");
+    equal!(allocate(FALLOC_FL_ZERO_RANGE, size(fd)?, 4096), Err(Errno::EINVAL));
+    equal!(allocate(FALLOC_FL_ZERO_RANGE, 100, 4096), Err(Errno::EINVAL));
+    equal!(allocate(0, 0, 4096), Err(Errno::EOPNOTSUPP));
     let discarded = ioctl(fd, BLKDISCARD, &mut [1u64 << 20, 65_536]);
     ensure!(matches!(discarded, Ok(0) | Err(Errno::EOPNOTSUPP)), "discard: {discarded:?}");
     equal!(ioctl(fd, BLKDISCARD, &mut [1u64 << 20, u64::MAX]).is_err(), true);

@@ -1,8 +1,12 @@
 //! The page cache as programs see it: advice, syncing, mappings and files as one, and the knobs.
 
 use crate::names::scratch;
-use crate::{Check, Outcome, ensure, equal};
+use crate::{Check, Failure, Outcome, ensure, equal, skip};
+use alloc::ffi::CString;
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec;
+use core::ffi::CStr;
 use rt::mm::{self, PAGE};
 use rt::nr::*;
 use rt::{Errno, Result, fs, io, syscall};
@@ -15,6 +19,8 @@ pub const CHECKS: &[Check] = &[
     ("tail_is_zero", tail_is_zero),
     ("knobs", knobs),
     ("swap_errors", swap_errors),
+    ("zram_comes_and_goes", zram_comes_and_goes),
+    ("loop_comes_and_goes", loop_comes_and_goes),
 ];
 
 fn advise(fd: io::Fd, start: i64, len: i64, advice: i32) -> Result<()> {
@@ -169,5 +175,64 @@ fn swap_errors() -> Outcome {
     equal!(on(1 << 31), Err(Errno::EINVAL));
     ensure!(matches!(on(0), Err(Errno::EINVAL | Errno::EPERM)), "{:?}", on(0));
     ensure!(matches!(off, Err(Errno::EINVAL | Errno::EPERM)), "{off:?}");
+    Ok(())
+}
+
+fn zram_comes_and_goes() -> Outcome {
+    let control = c"/sys/class/zram-control/hot_add";
+    let read = match fs::read_file(control) {
+        Ok(read) => read,
+        Err(Errno::ENOENT | Errno::EACCES) => return Err(skip("no zram, or not root")),
+        Err(error) => return Err(error.into()),
+    };
+    let text = String::from_utf8_lossy(&read).trim().to_string();
+    let number: u32 = text.parse().map_err(|_| Failure(text.clone()))?;
+    let path = |text: String| CString::new(text).map_err(|_| Failure("a zero".to_string()));
+    let store = |name: &CStr, text: &str| -> Result<()> {
+        let fd = fs::open(name, O_WRONLY, 0)?;
+        let written = io::write_all(fd, text.as_bytes());
+        io::close(fd)?;
+        written
+    };
+    let size = path(format!("/sys/block/zram{number}/disksize"))?;
+    store(&size, "1M")?;
+    let device = fs::open(&path(format!("/dev/zram{number}"))?, O_RDWR, 0)?;
+    io::write_all(device, &vec![7; 3 * PAGE])?;
+    let remove = || store(c"/sys/class/zram-control/hot_remove", &text);
+    equal!(remove(), Err(Errno::EBUSY));
+    let mut back = vec![0; PAGE];
+    io::pread(device, &mut back, PAGE as u64)?;
+    ensure!(back == vec![7; PAGE], "a device in use stays as it is");
+    io::close(device)?;
+    remove()?;
+    equal!(fs::stat(&size).map(drop), Err(Errno::ENOENT));
+    equal!(fs::open(&path(format!("/dev/zram{number}"))?, O_RDWR, 0).map(drop), Err(Errno::ENOENT));
+    equal!(remove(), Err(Errno::ENODEV));
+    // The number is free again.
+    let again = fs::read_file(control)?;
+    equal!(again, read);
+    remove()?;
+    Ok(())
+}
+
+fn loop_comes_and_goes() -> Outcome {
+    const LOOP_CTL_ADD: u32 = 0x4c80;
+    const LOOP_CTL_REMOVE: u32 = 0x4c81;
+    const NUMBER: usize = 60;
+    let Ok(control) = fs::open(c"/dev/loop-control", O_RDWR, 0) else {
+        return Err(skip("no loop devices, or not root"));
+    };
+    // SAFETY: 1. the argument is a number.
+    let ask = |command: u32| unsafe { syscall!(__NR_ioctl, control, command, NUMBER) };
+    equal!(ask(LOOP_CTL_REMOVE), Err(Errno::ENODEV));
+    equal!(ask(LOOP_CTL_ADD), Ok(NUMBER));
+    equal!(ask(LOOP_CTL_ADD), Err(Errno::EEXIST));
+    if let Ok(device) = fs::open(c"/dev/loop60", O_RDONLY, 0) {
+        equal!(ask(LOOP_CTL_REMOVE), Err(Errno::EBUSY));
+        io::close(device)?;
+    }
+    equal!(ask(LOOP_CTL_REMOVE), Ok(0));
+    equal!(fs::stat(c"/sys/block/loop60").map(drop), Err(Errno::ENOENT));
+    equal!(ask(LOOP_CTL_REMOVE), Err(Errno::ENODEV));
     Ok(())
 }
