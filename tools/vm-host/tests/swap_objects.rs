@@ -5,52 +5,14 @@ mod common;
 use abi::Errno;
 use abi::errno::Result;
 use abi::mm::MapFlags;
+use common::store::{AREA, Store};
 use common::*;
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use vm::swap::{self, AreaId, NewArea, SwapDevice, SwapMap, swap_out_objects};
+use std::sync::{Arc, MutexGuard};
+use vm::swap::{self, swap_out_objects};
 use vm::{CacheKind, Fault, Mapping, MappingOps};
 
 const P: u64 = PAGE as u64;
-
-const AREA: AreaId = AreaId(8, 0);
-
-#[derive(Default)]
-struct Store {
-    pages: Mutex<BTreeMap<u32, Vec<u8>>>,
-    broken: AtomicBool,
-}
-
-impl SwapDevice for Store {
-    fn read(&self, slot: u32, folio: &mem::Folio) -> Result<()> {
-        sync::assert_may_sleep();
-        if self.broken.load(SeqCst) {
-            return Err(Errno::EIO);
-        }
-        if let Some(bytes) = self.pages.lock().expect("pages").get(&slot) {
-            folio.write(0, bytes);
-        }
-        Ok(())
-    }
-
-    fn write(&self, pages: &mut dyn Iterator<Item = (u32, &mem::Folio)>) -> Result<()> {
-        sync::assert_may_sleep();
-        if self.broken.load(SeqCst) {
-            return Err(Errno::EIO);
-        }
-        for (slot, folio) in pages {
-            let mut bytes = vec![0; PAGE];
-            folio.read(0, &mut bytes);
-            self.pages.lock().expect("pages").insert(slot, bytes);
-        }
-        Ok(())
-    }
-
-    fn free(&self, slot: u32) {
-        self.pages.lock().expect("pages").remove(&slot);
-    }
-}
 
 /// How many pages an object is charged for.
 #[derive(Default)]
@@ -67,17 +29,8 @@ impl MappingOps for Charged {
     }
 }
 
-/// Areas are the system's: tests take turns.
 fn with_area(slots: u32) -> (MutexGuard<'static, ()>, Arc<Store>) {
-    static TURN: Mutex<()> = Mutex::new(());
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let _ = swap::swap_off(AREA, Vec::new);
-    let store = Arc::new(Store::default());
-    let map = SwapMap::new(slots, &[]).expect("map");
-    let path = "/dev/swap".to_string();
-    swap::swap_on(NewArea { device: store.clone(), map, priority: None, path, id: AREA, kind: "partition" })
-        .expect("swapon");
-    (turn, store)
+    common::store::with_area(slots, &[])
 }
 
 fn off() {

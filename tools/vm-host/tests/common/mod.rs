@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod disk;
+pub mod store;
 
 use abi::mm::{MapFlags, Prot};
 use arch::paging::PteFlags;
