@@ -135,7 +135,8 @@ impl Drive {
         let snapshot = if self.snapshot { ",snapshot=on" } else { "" };
         [
             "-drive".into(),
-            format!("if=none,id=drive{number},format=raw,file={file}{snapshot}"),
+            // What the guest discards becomes holes in the file.
+            format!("if=none,id=drive{number},format=raw,discard=unmap,file={file}{snapshot}"),
             "-device".into(),
             format!("{device},drive=drive{number},serial=drive{number}"),
         ]

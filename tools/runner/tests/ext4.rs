@@ -44,6 +44,12 @@ impl Image {
         copy
     }
 
+    /// The bytes that it takes on the host's disk.
+    fn room(&self) -> u64 {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::metadata(&self.0).expect("the image").blocks() * 512
+    }
+
     /// What e2fsck says that is wrong.
     fn fsck(&self) -> Option<String> {
         let out = tool("e2fsck").arg("-fn").arg(&self.0).output().expect("e2fsck runs");
@@ -107,11 +113,15 @@ fn tool(name: &str) -> Program {
 /// Boots a machine with the image as /dev/vda for one script; `limit` is when its power goes. What it wrote, and whether
 /// it ended by itself.
 fn run(arch: Arch, image: &Image, script: &str, limit: Duration) -> (String, Option<i32>) {
+    run_in(&Machine { drive: vec![image.drive()], ..Machine::new(arch) }, script, limit)
+}
+
+/// As [`run`], in any machine.
+fn run_in(machine: &Machine, script: &str, limit: Duration) -> (String, Option<i32>) {
     places::set_runner(RUNNER);
     progress::set_quiet(true);
-    let machine = Machine { drive: vec![image.drive()], ..Machine::new(arch) };
     let mut guest =
-        Guest::start(&machine, &testing::command(&["sh", "-c", script])).expect("the guest starts");
+        Guest::start(machine, &testing::command(&["sh", "-c", script])).expect("the guest starts");
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let ended = guest.follow(Sinks { out: &mut out, err: &mut err, log: None }, Some(limit)).ok();
     if ended.is_some() {
@@ -148,6 +158,64 @@ fn programs_on_every_kind_of_image() {
         assert_eq!(out.matches(", 0 failed").count(), 7 - usize::from(by_blocks), "{arch} {options}: {out}");
         assert!(out.contains("2000\n"), "{arch} {options}: {out}");
         assert_eq!(image.fsck(), None, "{arch} {options}");
+    }
+}
+
+/// Blocks that files leave become holes of the image: by `-o discard` at once, by FITRIM when a program asks; and so
+/// does what a loop device drops become a hole of its file.
+#[test]
+fn what_is_discarded_takes_no_room() {
+    const MIB: u64 = 1 << 20;
+    for (arch, options) in [(Arch::X86_64, "-t ext4 -b 4096"), (Arch::Riscv64, "-t ext4 -b 1024")] {
+        let fill =
+            "dd if=/dev/urandom of=/mnt/big bs=1M count=40 2> /dev/null && sync && rm /mnt/big && sync";
+        let mount = "mkdir -p /mnt; mount -t ext4";
+        let Some(image) = Image::make("discard", options, 96) else { return };
+        let script = format!("{mount} /dev/vda /mnt && {fill}; umount /mnt");
+        assert_eq!(run(arch, &image, &script, LONG).1, Some(0), "{arch}");
+        assert!(image.room() >= 40 * MIB, "{arch}: nothing was discarded");
+        let script = format!(
+            "{mount} /dev/vda /mnt && fstrim -v /mnt && dd if=/dev/urandom of=/mnt/f bs=1M count=4 2> /dev/null && \
+            losetup /dev/loop0 /mnt/f && blkdiscard -o 1048576 -l 2097152 /dev/loop0 && losetup -d /dev/loop0 && \
+            sync && du -k /mnt/f && umount /mnt"
+        );
+        let (out, ended) = run(arch, &image, &script, LONG);
+        assert_eq!(ended, Some(0), "{arch}: {out}");
+        let kept = out.lines().find_map(|line| line.strip_suffix("/mnt/f")?.trim().parse::<u64>().ok());
+        assert!(kept.is_some_and(|kib| (2040..2100).contains(&kib)), "{arch}: {out}");
+        assert!(image.room() < 24 * MIB, "{arch}: {} KiB after {out}", image.room() / 1024);
+        let script =
+            format!("{mount} -o discard /dev/vda /mnt && grep /mnt /proc/mounts && {fill}; umount /mnt");
+        let (out, ended) = run(arch, &image, &script, LONG);
+        assert!(ended == Some(0) && out.contains(",discard"), "{arch}: {out}");
+        assert!(image.room() < 24 * MIB, "{arch}: {} KiB", image.room() / 1024);
+        assert_eq!(image.fsck(), None, "{arch}");
+    }
+}
+
+/// Files of many times the memory are written, verified, and meanwhile the shell answers. The whole of it, by hand:
+/// `OCHRE_PRESSURE_MIB=4096 OCHRE_PRESSURE_MEM=128M cargo test -p runner --test ext4 more_than_memory`
+#[test]
+fn more_than_memory_is_written() {
+    let setting = |name: &str, usual: &str| std::env::var(name).unwrap_or_else(|_| usual.to_owned());
+    let (mib, mem) = (setting("OCHRE_PRESSURE_MIB", "512"), setting("OCHRE_PRESSURE_MEM", "64M"));
+    let megabytes: u64 = mib.parse().expect("a number");
+    for arch in Arch::ALL {
+        let Some(image) = Image::make("pressure", "-t ext4 -b 1024", megabytes + megabytes / 8 + 64) else {
+            return;
+        };
+        let machine = Machine { drive: vec![image.drive()], mem: mem.clone(), ..Machine::new(arch) };
+        let script = format!(
+            "mkdir -p /mnt; mount -t ext4 /dev/vda /mnt || exit 9; export CHECKS_PRESSURE=/mnt CHECKS_PRESSURE_MIB={mib}; \
+            checks pressure/file pressure/swap_file > /tmp/out 2>&1 & \
+            while kill -0 $! 2> /dev/null; do ls /bin > /dev/null && echo answers; sleep 1; done; \
+            cat /tmp/out; umount /mnt"
+        );
+        let (out, ended) =
+            run_in(&machine, &script, Duration::from_secs(280).max(LONG * (megabytes as u32 / 512)));
+        assert!(ended == Some(0) && out.contains("2 passed, 0 failed"), "{arch}: {out}");
+        assert!(out.matches("answers").count() >= 3, "{arch}: {out}");
+        assert_eq!(image.fsck(), None, "{arch}");
     }
 }
 
