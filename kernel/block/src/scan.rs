@@ -57,8 +57,12 @@ fn announce(device: &Arc<BlockDevice>) {
 /// open. Who opened it before all of that was gone keeps a disk whose driver decides what becomes of requests. Process
 /// context.
 pub fn del_disk(disk: &Arc<Disk>) -> Result<()> {
-    // A table that is being read makes it busy. To wait for that would be out of order for who writes to a file of ours.
-    let _one = disk.scan.try_lock().ok_or(Errno::EBUSY)?;
+    // A table that is being read makes it busy. Without partitions there is none, and no lock to be out of order for who
+    // writes to a file of the driver's.
+    let _one = match disk.info().partitions {
+        true => Some(disk.scan.try_lock().ok_or(Errno::EBUSY)?),
+        false => None,
+    };
     let in_use = |device: &Arc<BlockDevice>| device.is_claimed() || device.openers() > 0;
     let parts = disk.partitions();
     if in_use(disk.whole()) || parts.iter().any(in_use) {
