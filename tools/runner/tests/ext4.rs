@@ -176,7 +176,7 @@ fn what_is_discarded_takes_no_room() {
         assert!(image.room() >= 40 * MIB, "{arch}: nothing was discarded");
         let script = format!(
             "{mount} /dev/vda /mnt && fstrim -v /mnt && dd if=/dev/urandom of=/mnt/f bs=1M count=4 2> /dev/null && \
-            losetup /dev/loop0 /mnt/f && blkdiscard -o 1048576 -l 2097152 /dev/loop0 && losetup -d /dev/loop0 && \
+            losetup -f /mnt/f && blkdiscard -o 1048576 -l 2097152 /dev/loop0 && losetup -d /dev/loop0 && \
             sync && du -k /mnt/f && umount /mnt"
         );
         let (out, ended) = run(arch, &image, &script, LONG);
