@@ -137,29 +137,3 @@ fn queues_may_share_an_interrupt() {
     let out = sh(Arch::X86_64, &[], &["--smp", "2", "--qemu", &device], script);
     assert!(out.starts_with("2\n1\n") && out.contains("2 passed, 0 failed"), "{out}");
 }
-
-/// vm.min_free_kbytes is kept free while the cache would take all; vm.swappiness says whether private pages go while the
-/// cache has enough to give.
-#[test]
-fn the_knobs_of_reclaim_have_their_effects() {
-    for arch in Arch::ALL {
-        let image = Image::new(&format!("knobs-{arch}"), 256);
-        let script = "
-            read_all() { echo 3 > /proc/sys/vm/drop_caches; dd if=/dev/vda of=/dev/null bs=1M 2>/dev/null; sleep 1; }
-            value() { echo $1 $(sed -n \"s/^$2:* *\\([0-9]*\\).*/\\1/p\" /proc/$3); }
-            read_all; value few_free MemFree meminfo
-            echo 16384 > /proc/sys/vm/min_free_kbytes; read_all; value many_free MemFree meminfo
-            echo 2048 > /proc/sys/vm/min_free_kbytes
-            echo 64M > /sys/block/zram0/disksize && mkswap /dev/zram0 > /dev/null && swapon /dev/zram0 || exit 9
-            dd if=/dev/zero of=/tmp/idle bs=1M count=16 2>/dev/null
-            echo 0 > /proc/sys/vm/swappiness; read_all; value cold pswpout vmstat
-            echo 200 > /proc/sys/vm/swappiness; read_all; value ready pswpout vmstat";
-        let out = sh(arch, &[name(&image.0)], &["--mem", "96M"], script);
-        let value = |name: &str| -> u64 {
-            let line = out.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-            line.unwrap_or_else(|| panic!("{arch}: no {name} in {out}"))
-        };
-        assert!(value("few_free ") < 16384 && value("many_free ") >= 16384, "{arch}: {out}");
-        assert!(value("cold ") == 0 && value("ready ") > 0, "{arch}: {out}");
-    }
-}
