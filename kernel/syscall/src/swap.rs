@@ -145,7 +145,9 @@ pub fn swapon(ctx: &mut Ctx, special: usize, flags: u32) -> Result<usize> {
     let once = flags & SWAP_FLAG_DISCARD != 0
         && (flags & SWAP_FLAG_DISCARD_ONCE != 0 || flags & SWAP_FLAG_DISCARD_PAGES == 0);
     // A hint: a device that cannot do it is used all the same.
-    let hint = |discard: &dyn Fn() -> Result<()>| drop(once.then(discard));
+    let hint = |discard: &dyn Fn() -> Result<()>| {
+        let _ = once.then(discard);
+    };
     let (device, map, kind): (Arc<dyn SwapDevice>, _, _) = if place.inode().is_regular() {
         let file = vfs::open::open_at_place(&caller(ctx), place, O_RDWR | O_LARGEFILE)?;
         let (file, map) = lock_file(file)?;
