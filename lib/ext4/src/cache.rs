@@ -71,9 +71,7 @@ pub struct Block<E: Env> {
     /// The last transaction that changed it; 0: none since it was read.
     tid: AtomicU32,
     seal: AtomicU64,
-    /// As what (a packed seal) its checksum and structure were found good since it was read. A damaged file
-    /// system may use one block twice, as different things.
-    verified: AtomicU64,
+    verified: Verified,
     /// Used since the cache looked for room the last time.
     used: AtomicBool,
 }
@@ -87,7 +85,7 @@ impl<E: Env> Block<E> {
             bytes,
             tid: AtomicU32::new(0),
             seal: AtomicU64::new(0),
-            verified: AtomicU64::new(u64::MAX),
+            verified: Verified::default(),
             used: AtomicBool::new(true),
         })
     }
@@ -120,15 +118,43 @@ impl<E: Env> Block<E> {
     /// The seal of a block that was just made, which needs no check.
     pub(crate) fn set_new_seal(&self, seal: Seal) {
         self.set_seal(seal);
-        self.verified.store(seal.pack(), Ordering::Release);
+        self.verified.set(seal);
     }
 
     /// Sets the seal and checks the block once for it; an error leaves it unverified.
     pub(crate) fn verify(&self, seal: Seal, check: impl FnOnce(&[u8]) -> Result<()>) -> Result<()> {
         self.set_seal(seal);
-        if self.verified.load(Ordering::Acquire) != seal.pack() {
-            self.with(check)?;
-            self.verified.store(seal.pack(), Ordering::Release);
+        self.verified.once(seal, || self.with(check))
+    }
+}
+
+/// As what (a packed seal) a block's checksum and structure were found good since it was read. A damaged file system may use
+/// one block twice, as different things.
+struct Verified(AtomicU64);
+
+impl Default for Verified {
+    fn default() -> Self {
+        Self(AtomicU64::new(u64::MAX))
+    }
+}
+
+impl Verified {
+    fn is(&self, seal: Seal) -> bool {
+        self.0.load(Ordering::Acquire) == seal.pack()
+    }
+
+    fn set(&self, seal: Seal) {
+        self.0.store(seal.pack(), Ordering::Release);
+    }
+
+    /// Runs the check unless it was good before. What it compares with may have been read before it: in between, another
+    /// thread may have found the block good, and have changed both. A failure then says nothing.
+    fn once(&self, seal: Seal, check: impl FnOnce() -> Result<()>) -> Result<()> {
+        if !self.is(seal) {
+            match check() {
+                Err(error) if !self.is(seal) => return Err(error),
+                _ => self.set(seal),
+            }
         }
         Ok(())
     }
@@ -260,5 +286,24 @@ impl<E: Env> Cache<E> {
             }
         }
         dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::DAMAGED;
+
+    #[test]
+    fn a_block_that_another_thread_changed_meanwhile_is_not_damaged() {
+        let (verified, seal) = (Verified::default(), Seal::BlockBitmap(3));
+        assert_eq!(verified.once(seal, || Err(DAMAGED)), Err(DAMAGED));
+        let changed = || {
+            verified.once(seal, || Ok(()))?;
+            Err(DAMAGED)
+        };
+        assert_eq!(verified.once(seal, changed), Ok(()));
+        assert_eq!(verified.once(seal, || Err(DAMAGED)), Ok(()));
+        assert_eq!(verified.once(Seal::BlockBitmap(4), || Err(DAMAGED)), Err(DAMAGED));
     }
 }
