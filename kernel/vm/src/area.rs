@@ -144,9 +144,11 @@ impl Drop for FileBacking {
     }
 }
 
-/// Pages that the kernel provides: the vDSO.
+/// Pages that the kernel provides: the vDSO, and what it reads.
 pub struct Special {
+    /// In /proc/PID/maps.
     pub name: &'static str,
+    /// Of one page each.
     pub folios: Vec<Folio>,
 }
 

@@ -62,7 +62,7 @@ mod table;
 mod unmap;
 pub mod writeback;
 
-pub use area::{Area, AreaKind, VmFlags};
+pub use area::{Area, AreaKind, Special, VmFlags};
 pub use errseq::{ErrSeen, ErrSeq};
 pub use fault::{Fault, FaultError};
 pub use file::{MapSource, VmFile};

@@ -18,7 +18,6 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
-use mem::Folio;
 use vma::{FreeSpace, InsertError};
 
 /// The arguments of mmap.
@@ -145,17 +144,11 @@ impl AddressSpace {
         Ok(replaced)
     }
 
-    /// Maps kernel-provided pages (the vDSO), readable and executable, at the highest free place below
-    /// `near` or anywhere; returns the address.
-    pub fn map_special(
-        &self,
-        near: usize,
-        name: &'static str,
-        folios: Vec<Folio>,
-        prot: Prot,
-    ) -> Result<usize> {
-        let len = (folios.len() as u64).checked_mul(PAGE).filter(|&len| len > 0).ok_or(Errno::EINVAL)?;
-        let flags = VmFlags::from_prot(prot) | VmFlags::MAYREAD | VmFlags::MAYEXEC | VmFlags::DONTEXPAND;
+    /// Maps kernel-provided pages (the vDSO and its data), an area for each of `parts` with no gap between them, at the
+    /// highest free place below `near` or anywhere; returns the address. After an error some parts may be mapped.
+    pub fn map_special(&self, near: usize, parts: Vec<(Prot, Special)>) -> Result<usize> {
+        let pages: usize = parts.iter().map(|(_, special)| special.folios.len()).sum();
+        let len = (pages as u64).checked_mul(PAGE).filter(|&len| len > 0).ok_or(Errno::EINVAL)?;
         let mut areas = self.areas.write();
         let base = areas.layout.mmap_base;
         let near = page_down(near as u64);
@@ -165,9 +158,16 @@ impl AddressSpace {
             .find_free(&FreeSpace::top_down(len, within))
             .or_else(|| areas.set.find_free(&FreeSpace::top_down(len, MMAP_MIN_ADDR..base)))
             .ok_or(Errno::ENOMEM)?;
-        let area = Area::new(flags, 0, Backing::Special(Arc::new(Special { name, folios })));
-        areas.set.insert(start..start + len, area).map_err(|_| Errno::ENOMEM)?;
-        areas.sizes.add(flags, len >> PAGE_SHIFT);
+        let mut at = start;
+        for (prot, special) in parts {
+            let mut flags = VmFlags::from_prot(prot) | VmFlags::MAYREAD | VmFlags::DONTEXPAND;
+            flags.set(VmFlags::MAYEXEC, prot.contains(Prot::EXEC));
+            let pages = special.folios.len() as u64;
+            let area = Area::new(flags, 0, Backing::Special(Arc::new(special)));
+            areas.set.insert(at..at + (pages << PAGE_SHIFT), area).map_err(|_| Errno::ENOMEM)?;
+            areas.sizes.add(flags, pages);
+            at += pages << PAGE_SHIFT;
+        }
         self.note_size(&areas);
         Ok(start as usize)
     }

@@ -100,6 +100,14 @@ fn maps() -> Outcome {
         find(stack).is_some_and(|line| line.contains(" rw-p ") && line.ends_with("[stack]")),
         "stack in {text}"
     );
+    // Debuggers find the vDSO as the area that begins at AT_SYSINFO_EHDR.
+    let vdso = rt::env::auxval(33).unwrap_or(0);
+    let starts =
+        |line: &&str| line.starts_with(&format!("{vdso:x}-")) || line.starts_with(&format!("{vdso:08x}-"));
+    ensure!(
+        find(vdso).filter(starts).is_some_and(|line| line.contains(" r-xp ") && line.ends_with("[vdso]")),
+        "vDSO at {vdso:x} in {text}"
+    );
     Ok(())
 }
 

@@ -12,13 +12,12 @@ use elf::ElfBytes;
 use elf::endian::LittleEndian;
 use mem::{AllocFlags, Folio};
 use sync::Once;
-use vm::{AddressSpace, Layout};
+use vm::{AddressSpace, Layout, Special};
 
 struct Vdso {
-    /// Mapped from here on; the pages of data come first.
-    folios: Vec<Folio>,
-    /// Pages before the ELF image.
-    data_pages: usize,
+    /// What the code reads, in the pages right before it.
+    data: Vec<Folio>,
+    image: Vec<Folio>,
     /// Offset of the sigreturn code in the image.
     sigreturn: usize,
     is_elf: bool,
@@ -37,10 +36,8 @@ pub(super) struct Mapped {
 /// itself. Once, at boot, before the first program. EINVAL for a broken image.
 pub fn set_vdso(image: &[u8], data: Folio) -> Result<()> {
     let elf = ElfBytes::<LittleEndian>::minimal_parse(image).map_err(|_| Errno::EINVAL)?;
-    let mut folios = Vec::from([data]);
-    folios.extend(pages_of(image)?);
     let sigreturn = find_symbol(&elf, "__vdso_rt_sigreturn").unwrap_or(0);
-    let _ = VDSO.set(Vdso { folios, data_pages: 1, sigreturn, is_elf: true });
+    let _ = VDSO.set(Vdso { data: Vec::from([data]), image: pages_of(image)?, sigreturn, is_elf: true });
     Ok(())
 }
 
@@ -62,17 +59,22 @@ fn pages_of(bytes: &[u8]) -> Result<Vec<Folio>> {
 
 fn vdso() -> Result<&'static Vdso> {
     if VDSO.get().is_none() {
-        let folios = pages_of(arch::signal::TRAMPOLINE)?;
-        let _ = VDSO.set(Vdso { folios, data_pages: 0, sigreturn: 0, is_elf: false });
+        let image = pages_of(arch::signal::TRAMPOLINE)?;
+        let _ = VDSO.set(Vdso { data: Vec::new(), image, sigreturn: 0, is_elf: false });
     }
     Ok(VDSO.get_expect())
 }
 
-/// Maps it above the stack or where there is room.
+/// Maps it above the stack or where there is room. Data and image are areas of their own: gdb takes the area that begins at
+/// AT_SYSINFO_EHDR for all of the vDSO, and the data is nothing to execute.
 pub(super) fn map(mm: &Arc<AddressSpace>, layout: &Layout) -> Result<Mapped> {
     let vdso = vdso()?;
-    let near = layout.mmap_base as usize;
-    let start = mm.map_special(near, "[vdso]", vdso.folios.clone(), Prot::READ | Prot::EXEC)?;
-    let base = start + vdso.data_pages * arch::PAGE_SIZE;
+    let mut parts = Vec::new();
+    if !vdso.data.is_empty() {
+        parts.push((Prot::READ, Special { name: "[vvar]", folios: vdso.data.clone() }));
+    }
+    parts.push((Prot::READ | Prot::EXEC, Special { name: "[vdso]", folios: vdso.image.clone() }));
+    let start = mm.map_special(layout.mmap_base as usize, parts)?;
+    let base = start + vdso.data.len() * arch::PAGE_SIZE;
     Ok(Mapped { base: if vdso.is_elf { base } else { 0 }, sigreturn: base + vdso.sigreturn })
 }
