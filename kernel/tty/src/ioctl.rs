@@ -43,13 +43,13 @@ impl Tty {
             }
             TIOCGWINSZ => self.get_winsize(argument),
             TIOCSWINSZ => self.put_winsize(argument),
-            TIOCGPGRP => self.get_foreground(argument),
+            TIOCGPGRP => self.check_controls().and_then(|()| self.get_foreground(argument)),
             TIOCSPGRP => {
                 self.check_change()?;
                 let pgid = i32::from_ne_bytes(get(argument)?);
                 self.set_foreground(&*caller()?, pgid).map(|()| 0)
             }
-            TIOCGSID => self.get_session(argument),
+            TIOCGSID => self.check_controls().and_then(|()| self.get_session(argument)),
             TIOCSCTTY => {
                 let privileged = Thread::current().is_some_and(|t| t.cred().capable(abi::cap::CAP_SYS_ADMIN));
                 self.acquire(&*caller()?, argument == 1 && privileged).map(|()| 0)
@@ -125,18 +125,19 @@ impl Tty {
         Ok(0)
     }
 
-    fn get_foreground(&self, argument: usize) -> Result<usize> {
-        if !self.controls(&*caller()?) {
-            return Err(Errno::ENOTTY);
-        }
+    /// TIOCGPGRP and TIOCGSID of a terminal tell only the session that it controls.
+    fn check_controls(&self) -> Result<()> {
+        if self.controls(&*caller()?) { Ok(()) } else { Err(Errno::ENOTTY) }
+    }
+
+    /// TIOCGPGRP: the foreground group, 0 without one. A master tells it to everybody.
+    pub(crate) fn get_foreground(&self, argument: usize) -> Result<usize> {
         let group = self.control.lock().foreground.clone();
         put_int(argument, group.map_or(0, |group| group.pgid() as i32))
     }
 
-    fn get_session(&self, argument: usize) -> Result<usize> {
-        if !self.controls(&*caller()?) {
-            return Err(Errno::ENOTTY);
-        }
+    /// TIOCGSID. ENOTTY without a session.
+    pub(crate) fn get_session(&self, argument: usize) -> Result<usize> {
         let session = self.control.lock().session.clone().ok_or(Errno::ENOTTY)?;
         put_int(argument, session.sid() as i32)
     }

@@ -214,6 +214,9 @@ impl FileOps for MasterFile {
                 self.pair.locked.store(value != [0; 4], SeqCst);
             }
             FIONREAD => put(self.pair.link.output.lock().len() as u32)?,
+            // What runs in front is asked by terminal emulators, whose own terminal is another.
+            TIOCGPGRP => return self.pair.slave.get_foreground(argument),
+            TIOCGSID => return self.pair.slave.get_session(argument),
             // The master has no controlling role; the slave's terminal answers the rest.
             TIOCSCTTY | TIOCNOTTY => return Err(Errno::ENOTTY),
             _ => return self.pair.slave.ioctl(command, argument),

@@ -14,6 +14,7 @@ pub const CHECKS: &[Check] = &[
     ("interrupt_key", interrupt_key),
     ("window_size", window_size),
     ("hang_up", hang_up),
+    ("master_tells_foreground", master_tells_foreground),
     ("end_after_data", end_after_data),
     ("background_read", background_read),
     ("not_a_terminal", not_a_terminal),
@@ -135,6 +136,27 @@ fn hang_up() -> Outcome {
     let (master, slave) = pair()?;
     io::close(slave)?;
     equal!(io::read(master, &mut [0]), Err(Errno::EIO));
+    Ok(())
+}
+
+/// TIOCGPGRP and TIOCGSID on the master are about the slave, and for everybody; on the slave for its own session.
+fn master_tells_foreground() -> Outcome {
+    let (master, slave) = pair()?;
+    equal!(tty::foreground(master)?, 0);
+    equal!(tty::session(master), Err(Errno::ENOTTY));
+    let pid = on_terminal(master, slave, |slave| {
+        let _ = io::write(slave, b"ready");
+        time::sleep_ns(50_000_000_000);
+        1
+    })?;
+    equal!(io::read(master, &mut [0; 8])?, 5);
+    equal!((tty::foreground(master)?, tty::session(master)?), (pid, pid));
+    let path = CString::new(format!("/dev/pts/{}", tty::unlock_pty(master)?)).map_err(|_| Errno::EINVAL)?;
+    let again = fs::open(&path, O_RDWR | O_NOCTTY, 0)?;
+    equal!(tty::foreground(again), Err(Errno::ENOTTY));
+    equal!(tty::session(again), Err(Errno::ENOTTY));
+    process::kill(pid, SIGKILL)?;
+    process::wait_exit(pid)?;
     Ok(())
 }
 

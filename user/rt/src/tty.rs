@@ -72,6 +72,14 @@ pub fn foreground(fd: Fd) -> Result<Pid> {
     Ok(group)
 }
 
+/// `TIOCGSID` (`tcgetsid(3)`).
+pub fn session(fd: Fd) -> Result<Pid> {
+    let mut session: Pid = 0;
+    // SAFETY: 1. the kernel writes one int.
+    unsafe { syscall!(__NR_ioctl, fd, TIOCGSID, &raw mut session) }?;
+    Ok(session)
+}
+
 /// `TIOCSPTLCK` and `TIOCGPTN`: unlocks the other side of pseudo-terminal master `fd` and answers its number
 /// in `/dev/pts`.
 pub fn unlock_pty(fd: Fd) -> Result<u32> {
