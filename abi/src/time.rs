@@ -74,6 +74,32 @@ pub struct Timezone {
     pub dsttime: i32,
 }
 
+/// `struct timex` of adjtimex(2).
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Timex {
+    pub modes: u32,
+    pub pad0: u32,
+    pub offset: i64,
+    pub freq: i64,
+    pub maxerror: i64,
+    pub esterror: i64,
+    pub status: u32,
+    pub pad1: u32,
+    pub constant: i64,
+    pub precision: i64,
+    pub tolerance: i64,
+    /// Microseconds, or nanoseconds when the status says so.
+    pub time: Timeval,
+    pub tick: i64,
+    /// What a pulse each second would tell: there is none, and these are zero.
+    pub pps: [i64; 8],
+    pub tai: i32,
+    pub pad2: [u32; 11],
+}
+
+const _: () = assert!(size_of::<Timex>() == 208);
+
 impl Timespec {
     pub fn from_ns(ns: u64) -> Timespec {
         Timespec { sec: (ns / NSEC_PER_SEC) as i64, nsec: (ns % NSEC_PER_SEC) as i64 }

@@ -1,4 +1,4 @@
-//! The file system type and its options: `hidepid=`, `gid=` (proc(5), "Mount options").
+//! The file system type and its options: `hidepid=`, `gid=`, `subset=` (proc(5), "Mount options").
 
 use crate::root::Root;
 use abi::Errno;
@@ -7,7 +7,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::any::Any;
 use core::fmt;
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use kcore::access::{self, Ids};
 use kcore::{Pid, Subject};
 use vfs::{Caller, Cred, Dentry, FsType, SuperBlock, SuperOps, mount_options};
@@ -23,6 +23,7 @@ pub struct ProcFs;
 pub struct Options {
     hide: AtomicU32,
     gid: AtomicU32,
+    pids_only: AtomicBool,
 }
 
 /// How much others see of a process they may not look into: 0 all, 1 not its files, 2 not even its name.
@@ -37,6 +38,7 @@ impl Options {
     /// EINVAL for what is not known; what is not named stays.
     fn parse(&self, data: &[u8]) -> Result<()> {
         let (mut hide, mut gid) = (self.hide.load(Relaxed), self.gid.load(Relaxed));
+        let mut pids_only = self.pids_only.load(Relaxed);
         for (name, value) in mount_options(data) {
             let value = value.ok_or(Errno::EINVAL)?;
             match name {
@@ -48,11 +50,20 @@ impl Options {
                     let text = core::str::from_utf8(value).map_err(|_| Errno::EINVAL)?;
                     gid = text.parse().map_err(|_| Errno::EINVAL)?;
                 }
+                b"subset" => {
+                    // A list, which has commas only when it comes by fsconfig(2).
+                    let mut values = value.split(|byte| *byte == b',').filter(|word| !word.is_empty());
+                    if !values.all(|word| word == b"pid") {
+                        return Err(Errno::EINVAL);
+                    }
+                    pids_only = true;
+                }
                 _ => return Err(Errno::EINVAL),
             }
         }
         self.hide.store(hide, Relaxed);
         self.gid.store(gid, Relaxed);
+        self.pids_only.store(pids_only, Relaxed);
         Ok(())
     }
 
@@ -62,6 +73,11 @@ impl Options {
         !hidden
             || cred.in_group(self.gid.load(Relaxed))
             || access::check(cred, tid, subject, Ids::FileSystem).is_ok()
+    }
+
+    /// Whether processes are all that is shown (subset=pid).
+    pub fn is_pids_only(&self) -> bool {
+        self.pids_only.load(Relaxed)
     }
 
     /// Whether not even the name of a hidden process is shown: it answers ENOENT then, else EPERM.
@@ -100,9 +116,10 @@ impl SuperOps for Super {
             gid => write!(out, ",gid={gid}")?,
         }
         match self.0.hide.load(Relaxed) {
-            0 => Ok(()),
-            1 => out.write_str(",hidepid=noaccess"),
-            _ => out.write_str(",hidepid=invisible"),
+            0 => {}
+            1 => out.write_str(",hidepid=noaccess")?,
+            _ => out.write_str(",hidepid=invisible")?,
         }
+        if self.0.is_pids_only() { out.write_str(",subset=pid") } else { Ok(()) }
     }
 }

@@ -40,7 +40,9 @@ pub fn number_of(name: &[u8]) -> Option<Pid> {
 
 impl Dir for Root {
     fn lookup(&self, name: &[u8]) -> Result<Option<Node>> {
-        if let Some(node) = PROC.lookup(name) {
+        if !self.options.is_pids_only()
+            && let Some(node) = PROC.lookup(name)
+        {
             return Ok(Some(node));
         }
         match name {
@@ -62,7 +64,8 @@ impl Dir for Root {
     }
 
     fn directories(&self) -> u32 {
-        PROC.directories() + pid::process_total() as u32
+        let registered = if self.options.is_pids_only() { 0 } else { PROC.directories() };
+        registered + pid::process_total() as u32
     }
 
     fn list(&self, from: u64, asker: &Asker, each: &mut Each) -> Result<()> {
@@ -71,7 +74,9 @@ impl Dir for Root {
             full |= !each(number, name, kind);
             !full
         };
-        PROC.list(from, &mut put);
+        if !self.options.is_pids_only() {
+            PROC.list(from, &mut put);
+        }
         for (number, name) in (FIRST_LINK..).zip(LINKS) {
             if number >= from && !put(number, name, Kind::Link) {
                 return Ok(());

@@ -8,7 +8,7 @@ use alloc::sync::Arc;
 use arch::cpu;
 use core::fmt::{self, Write};
 use kcore::{pid, rlimit, usage, uts};
-use kernfs::{FixedLink, Meta, Next, Node, PROC, RecordSource, Records, TextBuf, knob, text, written};
+use kernfs::{DEBUG, FixedLink, Meta, Next, Node, PROC, RecordSource, Records, TextBuf, knob, text, written};
 use vfs::Caller;
 
 const NS_PER_TICK: u64 = 1_000_000_000 / abi::time::USER_HZ;
@@ -37,11 +37,13 @@ pub fn register(command_line: &'static str) {
     PROC.add("stat", text(stat));
     PROC.add("swaps", text(swaps));
     PROC.add("sysrq-trigger", sysrq_trigger());
+    PROC.add("timer_list", secret(|out| time::show::timer_list(out)));
     PROC.add("tty/drivers", text(|out| tty::devices::show_drivers(out)));
     PROC.add("uptime", text(uptime));
     PROC.add("version", text(version));
     PROC.add("vmstat", text(vmstat));
     PROC.add("zoneinfo", text(zoneinfo));
+    DEBUG.add("sched/debug", text(|out| kcore::show::sched_debug(out)));
 }
 
 /// kallsyms: the kernel's functions. Addresses are zero for those without CAP_SYSLOG.

@@ -270,10 +270,10 @@ impl Disk {
     }
 
     fn with_timers(self, own: &Weak<Disk>) -> Disk {
-        let _ = self.wake.set(Timer::new(own.clone()));
+        let _ = self.wake.set(Timer::new("blk_delay_work", own.clone()));
         let watch = Arc::new(Watch { disk: own.clone() });
         let target: Arc<dyn Expire> = watch.clone();
-        let _ = self.watch.set((Timer::new(Arc::downgrade(&target)), watch));
+        let _ = self.watch.set((Timer::new("blk_mq_timeout_work", Arc::downgrade(&target)), watch));
         self
     }
 

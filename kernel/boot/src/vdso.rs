@@ -1,6 +1,7 @@
 //! The vDSO: its image, and the page of clock data that its code reads.
 
 use abi::vdso::VvarData;
+use alloc::sync::{Arc, Weak};
 use klog::pr_warn;
 use mem::{AllocFlags, Folio};
 use sync::levels::Leaf;
@@ -15,6 +16,7 @@ struct Page {
 }
 
 static PAGE: Once<Page> = Once::new();
+static UPDATE: Once<Arc<Update>> = Once::new();
 
 /// Installs the image. Without one, programs use system calls.
 pub fn init() {
@@ -29,13 +31,29 @@ pub fn init() {
     if kcore::exec::set_vdso(IMAGE, folio).is_err() {
         pr_warn!("vdso: the image is damaged");
     }
+    let watcher = Arc::new(Update);
+    let update: Weak<Update> = Arc::downgrade(&watcher);
+    // Once, so this is the first.
+    let _ = UPDATE.set(watcher);
+    if time::watch_realtime(update).is_err() {
+        pr_warn!("vdso: no memory");
+    }
 }
 
-/// Writes the clock's parameters into the page: at boot and when the real-time clock is stepped.
+/// Keeps the page up to date.
+struct Update;
+
+impl time::Expire for Update {
+    fn expired(&self, _now_ns: u64) {
+        update();
+    }
+}
+
+/// Writes the clock's parameters into the page: at boot and when the real-time clock is stepped or goes otherwise.
 pub fn update() {
     let Some(page) = PAGE.get() else { return };
     let clock = arch::timer::vdso_clock();
-    let offset = time::realtime_offset_ns();
+    let real = time::realtime();
     let mut sequence = page.sequence.lock();
     let mut data = VvarData {
         sequence: *sequence + 1,
@@ -43,7 +61,9 @@ pub fn update() {
         base: clock.base,
         base_ns: clock.base_ns,
         mult: clock.mult,
-        realtime_offset_ns: i64::try_from(offset).unwrap_or(0),
+        real_since_ns: real.since_ns,
+        real_offset_ns: real.offset_ns,
+        real_rate: real.rate,
     };
     // Odd while the rest changes: readers try again.
     page.folio.write(0, &data.to_bytes()[..4]);

@@ -66,7 +66,7 @@ pub fn create(clock_id: i32, realtime: bool, nonblocking: bool) -> Result<Arc<Fi
     if realtime {
         time::watch_realtime(target.clone())?;
     }
-    let _ = fd.timer.set(Timer::new(target));
+    let _ = fd.timer.set(Timer::new("timerfd_tmrproc", target));
     let status = if nonblocking { O_NONBLOCK } else { 0 };
     Ok(anon::file("[timerfd]", OpsRef::Shared(fd), O_RDWR | status))
 }

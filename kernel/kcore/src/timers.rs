@@ -144,7 +144,7 @@ impl RealTimer {
         let real =
             Arc::new(RealTimer { process, schedule: SpinLock::new(Schedule::default()), timer: Once::new() });
         let target: Weak<RealTimer> = Arc::downgrade(&real);
-        let _ = real.timer.set(Timer::new(target));
+        let _ = real.timer.set(Timer::new("it_real_fn", target));
         real
     }
 
@@ -442,7 +442,7 @@ pub fn create(process: &Arc<Process>, clock: TimerClock, event: SigEvent) -> Res
     if matches!(timer.clock, TimerClock::Realtime) {
         time::watch_realtime(target.clone()).map_err(|_| Errno::EAGAIN)?;
     }
-    let _ = timer.timer.set(Timer::new(target));
+    let _ = timer.timer.set(Timer::new("posix_timer_fn", target));
     posix.timers.insert(id, timer);
     posix.next_id = id.checked_add(1).ok_or(Errno::EAGAIN)?;
     Ok(id)

@@ -154,7 +154,7 @@ fn arm(deadline_ns: u64) {
 pub(crate) fn start_load_average() -> Result<(), mem::OutOfMemory> {
     let sampler = Arc::new(Sampler);
     let weak = Arc::downgrade(&sampler);
-    let _ = SAMPLER.set((sampler, Timer::new(weak)));
+    let _ = SAMPLER.set((sampler, Timer::new("calc_load", weak)));
     arm(timer::now_ns() + PERIOD_NS);
     Ok(())
 }

@@ -170,8 +170,12 @@ fn domain(out: &mut dyn Write, counts: &rq::Counts) -> Result {
     writeln!(out, " {} 0 0", counts.wakes - counts.wakes_local)
 }
 
-/// /sys/kernel/debug/sched/debug: the clock, the knobs in use, and each CPU's queue.
-pub fn debug(out: &mut dyn Write) -> Result {
+/// Writes the rows of the tasks of a CPU: [`task_row`] for each.
+pub type Rows<'a> = dyn FnMut(&mut dyn Write, usize) -> Result + 'a;
+
+/// /sys/kernel/debug/sched/debug: the clock, the knobs in use, and each CPU's queue with its tasks. Which tasks there
+/// are is known to the layer above: `rows`.
+pub fn debug(out: &mut dyn Write, rows: &mut Rows) -> Result {
     let ms = |ns: u64| (ns / 1_000_000, ns % 1_000_000);
     let now = ms(timer::now_ns());
     writeln!(out, "Sched Debug Version: v0.11")?;
@@ -202,6 +206,48 @@ pub fn debug(out: &mut dyn Write) -> Result {
         ] {
             writeln!(out, "  .{field:<30}: {value}")?;
         }
+        writeln!(out, "\nrunnable tasks:")?;
+        write!(
+            out,
+            " S            task   PID       vruntime   eligible    deadline             slice          "
+        )?;
+        writeln!(out, "sum-exec      switches  prio         wait-time        sum-sleep       sum-block")?;
+        writeln!(out, "{:-<163}", "")?;
+        rows(out, cpu)?;
     }
     Ok(())
+}
+
+/// The CPU that a task runs on or ran on last.
+pub fn cpu_of(task: &Task) -> usize {
+    task.sched.cpu.load(Ordering::Relaxed) as usize
+}
+
+/// A task in the table of [`debug`]. How long it slept and was blocked is not counted, and shown as zero, as by a
+/// Linux without its schedstats.
+pub fn task_row(out: &mut dyn Write, task: &Task, comm: &str, pid: u32) -> Result {
+    let split = |ns: i64| {
+        let sign = if ns < 0 { "-" } else { "" };
+        (format!("{sign}{}", ns.unsigned_abs() / 1_000_000), ns.unsigned_abs() % 1_000_000)
+    };
+    let current = rq::lock_of(task).is_some_and(|(_, rq)| rq.queue.is_running(rq::slot_of(task)));
+    let letter = task.state().letter();
+    let mark = if current { '>' } else { ' ' };
+    let facts = Facts::of(task);
+    let ns_of = |wanted: &str| match facts.others.iter().flatten().find(|(name, _)| *name == wanted) {
+        Some((_, Stat::Ns(ns))) => *ns,
+        _ => 0,
+    };
+    let eligible = if ns_of("se.vlag") >= 0 { 'E' } else { 'N' };
+    let params = crate::params(task);
+    let own_slice = if params.slice_ns != 0 { 'S' } else { ' ' };
+    let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let (vruntime, deadline) = (split(facts.vruntime_ns), split(ns_of("se.deadline")));
+    let (slice, run) = (split(ns_of("se.slice")), split(crate::run_ns(task) as i64));
+    let wait = split(load(&task.sched.wait_ns) as i64);
+    let switches = load(&task.sched.switches_voluntary) + load(&task.sched.switches_involuntary);
+    write!(out, "{mark}{letter} {comm:>15} {pid:>5} {:>9}.{:06}   {eligible}   ", vruntime.0, vruntime.1)?;
+    write!(out, "{:>9}.{:06} {own_slice} {:>9}.{:06} ", deadline.0, deadline.1, slice.0, slice.1)?;
+    write!(out, "{:>9}.{:06} {switches:>9}   {:>5} ", run.0, run.1, priority(&params))?;
+    writeln!(out, "{:>9}.{:06} {:>9}.{:06} {:>9}.{:06}", wait.0, wait.1, 0, 0, 0, 0)
 }

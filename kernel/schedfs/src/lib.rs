@@ -10,7 +10,6 @@
 //! | `/sys/kernel/sched/policy` | the fair policies, the one in use in brackets; a name switches (EINVAL for others) |
 //! | `/sys/kernel/debug/sched/latency_ns` ... | a knob of a policy, used by it or kept for when it is chosen |
 //! | `/sys/kernel/debug/sched/{migration_cost_ns,nr_migrate}` | when a task counts as warm, how many move at once |
-//! | `/sys/kernel/debug/sched/debug` | the queues |
 //! | `/sys/kernel/debug/sched/fair_server/cpuN/{runtime,period}` | the fair class's reservation, in ns |
 //! | `/proc/schedstat` | counters of each CPU |
 //! | `/proc/sys/kernel/sched_rr_timeslice_ms` | the slice of SCHED_RR; 0 or less puts the default back |
@@ -45,7 +44,6 @@ pub fn init() {
             DEBUG.add(&format!("sched/fair_server/cpu{cpu}/{}", field.name()), reservation(cpu, field));
         }
     }
-    DEBUG.add("sched/debug", text(|out| sched::show::debug(out)));
     PROC.add("schedstat", text(|out| sched::show::schedstat(out)));
     rt::init();
 }

@@ -159,6 +159,8 @@ calls! {
     35 101 nanosleep => time::nanosleep(request, remain);
     228 113 clock_gettime => time::clock_gettime(clock, tp);
     227 112 clock_settime => time::clock_settime(clock, tp);
+    159 171 adjtimex => time::adjtimex(timex);
+    305 266 clock_adjtime => time::clock_adjtime(clock, timex);
     229 114 clock_getres => time::clock_getres(clock, res);
     230 115 clock_nanosleep => time::clock_nanosleep(clock, flags, request, remain);
     36 102 getitimer => time::getitimer(which, value);
@@ -199,7 +201,7 @@ calls! {
     1027 1027 lab_unpark => lab::unpark(tid);
     1028 1028 lab_parked => lab::parked(tids, count);
 
-    // ---- System V semaphores and message queues ----
+    // ---- System V IPC ----
     64 190 semget => ipc::semget(key, count, flags);
     65 193 semop => ipc::semop(id, operations, count);
     220 192 semtimedop => ipc::semtimedop(id, operations, count, timeout);

@@ -8,12 +8,14 @@ use abi::time::*;
 use kcore::timerfd::{self, SetHow};
 use kcore::timers::{self, Setting, TimerClock};
 use kcore::{Process, Thread, pid, usage, usermem};
+use ntp::{Wish, mode};
 use task::{WaitEnd, WaitMode, wait_any};
 
 /// What a clock shows now. EINVAL for a clock that does not exist.
 fn read_clock(ctx: &Ctx, clock: i32) -> Result<u64> {
     match clock {
-        CLOCK_REALTIME | CLOCK_REALTIME_COARSE | CLOCK_REALTIME_ALARM | CLOCK_TAI => Ok(time::realtime_ns()),
+        CLOCK_REALTIME | CLOCK_REALTIME_COARSE | CLOCK_REALTIME_ALARM => Ok(time::realtime_ns()),
+        CLOCK_TAI => Ok(time::tai_ns()),
         CLOCK_MONOTONIC
         | CLOCK_MONOTONIC_RAW
         | CLOCK_MONOTONIC_COARSE
@@ -68,8 +70,105 @@ fn set_clock(ctx: &Ctx, now_ns: u64) -> Result<usize> {
     if !ctx.capable(CAP_SYS_TIME) {
         return Err(Errno::EPERM);
     }
-    time::set_realtime_ns(now_ns);
+    time::set_realtime_ns(now_ns).map_err(|_| Errno::EINVAL)?;
     Ok(0)
+}
+
+/// adjtimex(2).
+pub fn adjtimex(ctx: &mut Ctx, timex: usize) -> Result<usize> {
+    clock_adjtime(ctx, CLOCK_REALTIME, timex)
+}
+
+/// clock_adjtime(2). EINVAL for a clock that does not exist, EOPNOTSUPP for one that cannot be adjusted.
+pub fn clock_adjtime(ctx: &mut Ctx, clock: i32, timex: usize) -> Result<usize> {
+    let mut asked: Timex = usermem::read(timex)?;
+    if clock != CLOCK_REALTIME {
+        read_clock(ctx, clock)?;
+        return Err(Errno::EOPNOTSUPP);
+    }
+    check_timex(ctx, &asked)?;
+    let step_ns = match asked.modes & (mode::SETOFFSET | mode::ADJTIME) {
+        mode::SETOFFSET => Some(step_of(&asked)?),
+        _ => None,
+    };
+    let mut wish = Wish {
+        modes: asked.modes,
+        offset: asked.offset,
+        freq: asked.freq,
+        maxerror: asked.maxerror,
+        esterror: asked.esterror,
+        status: asked.status,
+        constant: asked.constant,
+        tick: asked.tick,
+        ..Wish::default()
+    };
+    let adjusted = time::adjust(&mut wish, step_ns).map_err(|_| Errno::EINVAL)?;
+    let part_ns = adjusted.now_ns % NSEC_PER_SEC;
+    asked = Timex {
+        modes: asked.modes,
+        offset: wish.offset,
+        freq: wish.freq,
+        maxerror: wish.maxerror,
+        esterror: wish.esterror,
+        status: wish.status,
+        constant: wish.constant,
+        precision: 1,
+        tolerance: wish.tolerance,
+        time: Timeval {
+            sec: (adjusted.now_ns / NSEC_PER_SEC) as i64,
+            usec: (if adjusted.nano { part_ns } else { part_ns / 1000 }) as i64,
+        },
+        tick: wish.tick,
+        tai: wish.tai as i32,
+        ..Timex::default()
+    };
+    usermem::write(timex, &asked)?;
+    Ok(adjusted.state as usize)
+}
+
+/// Rights and ranges, in Linux's order (timekeeping_validate_timex).
+fn check_timex(ctx: &Ctx, asked: &Timex) -> Result<()> {
+    let may_set = ctx.capable(CAP_SYS_TIME);
+    let asks = |bit| asked.modes & bit != 0;
+    if asks(mode::ADJTIME) {
+        if !asks(mode::OFFSET) {
+            return Err(Errno::EINVAL);
+        }
+        if !asks(mode::READONLY) && !may_set {
+            return Err(Errno::EPERM);
+        }
+    } else {
+        if asked.modes != 0 && !may_set {
+            return Err(Errno::EPERM);
+        }
+        const TICK_US: core::ops::RangeInclusive<i64> = 900_000 / USER_HZ as i64..=1_100_000 / USER_HZ as i64;
+        if asks(mode::TICK) && !TICK_US.contains(&asked.tick) {
+            return Err(Errno::EINVAL);
+        }
+    }
+    if asks(mode::SETOFFSET) {
+        if !may_set {
+            return Err(Errno::EPERM);
+        }
+        step_of(asked)?;
+    }
+    // Where the product with Linux's PPM_SCALE would not fit.
+    const MAX_FREQUENCY: i64 = i64::MAX / (1000 << 16);
+    if asks(mode::FREQUENCY) && !(-MAX_FREQUENCY..=MAX_FREQUENCY).contains(&asked.freq) {
+        return Err(Errno::EINVAL);
+    }
+    Ok(())
+}
+
+/// ADJ_SETOFFSET's step in ns. EINVAL.
+fn step_of(asked: &Timex) -> Result<i64> {
+    let nano = asked.modes & mode::NANO != 0;
+    let (parts, ns) = if nano { (NSEC_PER_SEC as i64, 1) } else { (1_000_000, 1000) };
+    if !(0..parts).contains(&asked.time.usec) {
+        return Err(Errno::EINVAL);
+    }
+    let seconds_ns = asked.time.sec.checked_mul(NSEC_PER_SEC as i64).ok_or(Errno::EINVAL)?;
+    seconds_ns.checked_add(asked.time.usec * ns).ok_or(Errno::EINVAL)
 }
 
 pub fn gettimeofday(_ctx: &mut Ctx, tv: usize, tz: usize) -> Result<usize> {
@@ -163,6 +262,8 @@ fn sleep_absolute(monotonic_ns: Option<u64>, at_ns: u64) -> Result<usize> {
         let queue = time::wait_realtime_change();
         match queue.wait_until(WaitMode::Interruptible, Some(deadline_ns), stepped) {
             Ok(()) => {}
+            // A clock that was slowed down meanwhile is not there yet.
+            Err(WaitEnd::Timeout) if monotonic_ns.is_none() && time::realtime_ns() < at_ns => {}
             Err(WaitEnd::Timeout) => return Ok(0),
             Err(WaitEnd::Signal) => return Err(Errno::ERESTARTNOHAND),
         }

@@ -3,7 +3,7 @@
 //! **Problem.** One hardware counter and one one-shot clock event per CPU serve every clock, timeout and
 //! the scheduler.
 //!
-//! **Interface.** [`monotonic_ns`], [`realtime_ns`], [`set_realtime`]. A [`Timer`] calls back at a time;
+//! **Interface.** [`monotonic_ns`], [`realtime_ns`], [`set_realtime_ns`], [`adjust`]. A [`Timer`] calls back at a time;
 //! tasks sleep through `task::sleep_until`, for which [`init`] installs the source. The scheduler sets
 //! its own next event with [`set_sched_event`].
 //!
@@ -19,10 +19,11 @@
 extern crate alloc;
 
 mod clock;
+pub mod show;
 mod timer;
 
 pub use clock::{
-    monotonic_ns, realtime_changed, realtime_ns, realtime_offset_ns, set_realtime_ns, wait_realtime_change,
-    watch_realtime,
+    Adjusted, OutOfRange, RealTime, adjust, monotonic_ns, realtime, realtime_changed, realtime_ns,
+    set_realtime_ns, tai_ns, wait_realtime_change, watch_realtime,
 };
 pub use timer::{Expire, Timer, init, interrupt, set_sched_event, set_sched_handler, start_threads};

@@ -21,22 +21,25 @@ pub trait Expire: Send + Sync {
     fn expired(&self, now_ns: u64);
 }
 
-enum Entry {
+pub(crate) enum Entry {
     Task(Arc<Task>),
-    Call(Weak<dyn Expire>),
+    /// What to call, and the timer's name.
+    Call(Weak<dyn Expire>, &'static str),
 }
 
-struct Cpu {
-    queue: SpinLock<TimerQueue<Entry>, levels::Timer>,
+pub(crate) struct Cpu {
+    pub queue: SpinLock<TimerQueue<Entry>, levels::Timer>,
     /// The scheduler's next event on this CPU; `u64::MAX`: none.
-    sched_event_ns: AtomicU64,
+    pub sched_event_ns: AtomicU64,
     /// What the clock event is programmed to.
-    programmed_ns: AtomicU64,
+    pub programmed_ns: AtomicU64,
+    /// How often the clock event came.
+    pub events: AtomicU64,
     expired: SpinLock<Vec<Weak<dyn Expire>>, levels::Timer>,
     thread: WaitQueue,
 }
 
-static CPUS: Once<PerCpu<Cpu>> = Once::new();
+pub(crate) static CPUS: Once<PerCpu<Cpu>> = Once::new();
 static SCHED: Once<fn(u64)> = Once::new();
 
 /// Makes the queues and becomes the source of timeouts. Boot, after the heap, before interrupts.
@@ -45,12 +48,15 @@ pub fn init() {
         queue: SpinLock::new(TimerQueue::new()),
         sched_event_ns: AtomicU64::new(u64::MAX),
         programmed_ns: AtomicU64::new(u64::MAX),
+        events: AtomicU64::new(0),
         expired: SpinLock::new(Vec::new()),
         thread: WaitQueue::new(&"ktimers"),
     }));
     task::install_timeouts(&Timeouts);
+    crate::clock::init();
     if let Some(now_s) = arch::rtc::read_unix_s() {
-        crate::set_realtime_ns(now_s.saturating_mul(1_000_000_000));
+        // A clock that shows nonsense is as good as none.
+        let _ = crate::set_realtime_ns(now_s.saturating_mul(1_000_000_000));
     }
 }
 
@@ -95,6 +101,8 @@ impl Cpu {
 pub fn interrupt() {
     let cpu = CPUS.get_expect().this();
     cpu.programmed_ns.store(u64::MAX, Ordering::Relaxed);
+    // Only this CPU writes it, with interrupts off.
+    cpu.events.store(cpu.events.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     let now_ns = arch::timer::now_ns();
     let mut calls = false;
     loop {
@@ -103,7 +111,7 @@ pub fn interrupt() {
             Some(Entry::Task(task)) => {
                 task.wake();
             }
-            Some(Entry::Call(target)) => {
+            Some(Entry::Call(target, _)) => {
                 cpu.expired.lock().push(target);
                 calls = true;
             }
@@ -169,18 +177,20 @@ fn disarm((cpu, id): Place) -> bool {
 pub struct Timer {
     place: SpinLock<Option<Place>, levels::TaskState>,
     target: Weak<dyn Expire>,
+    name: &'static str,
 }
 
 impl Timer {
-    pub fn new(target: Weak<dyn Expire>) -> Timer {
-        Timer { place: SpinLock::new(None), target }
+    /// A timer that is not armed. `name` is the function that Linux would call: /proc/timer_list shows it.
+    pub fn new(name: &'static str, target: Weak<dyn Expire>) -> Timer {
+        Timer { place: SpinLock::new(None), target, name }
     }
 
     /// Calls the target at `deadline_ns` (monotonic) or soon after, instead of whenever it was armed to
     /// before. Any context.
     pub fn arm(&self, deadline_ns: u64) -> Result<(), OutOfMemory> {
         self.cancel();
-        let place = arm_here(deadline_ns, Entry::Call(self.target.clone()))?;
+        let place = arm_here(deadline_ns, Entry::Call(self.target.clone(), self.name))?;
         // Two callers arming at once: the later place wins, the earlier timer is taken back.
         let other = self.place.lock().replace(place);
         other.map(disarm);

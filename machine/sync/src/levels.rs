@@ -131,6 +131,8 @@ levels! {
     WatchTable 184;
     /// The marks of an inode; held while their watchers are told.
     Watches 186;
+    /// What adjtimex(2) has set.
+    TimeDiscipline 188;
     /// Anything short that takes no other lock of this range.
     Leaf 190;
 

@@ -259,6 +259,11 @@ impl<T: Clone> CpuQueue<T> {
         proposal.filter(|slot| Some(*slot) != current && may_move(*slot))
     }
 
+    /// Whether the task in this slot is the one that runs.
+    pub fn is_running(&self, slot: Slot) -> bool {
+        self.current == Some(slot)
+    }
+
     /// Tasks that want this CPU, the running one included.
     pub fn nr_running(&self) -> u32 {
         self.fair_runnable + self.rt.nr_running() + self.stop.nr_running()

@@ -91,6 +91,15 @@ impl<T> TimerQueue<T> {
         due.then(|| self.remove_at(0)).flatten()
     }
 
+    /// The armed timers, in no order: when each expires, its name, what it carries.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, TimerId, &T)> {
+        self.heap.iter().filter_map(|entry| {
+            let slot = self.slots.get(entry.slot as usize)?;
+            let id = TimerId { slot: entry.slot, generation: slot.generation };
+            Some((entry.expires, id, slot.value.as_ref()?))
+        })
+    }
+
     /// Number of armed timers.
     pub fn len(&self) -> usize {
         self.heap.len()

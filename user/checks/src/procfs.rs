@@ -1,6 +1,6 @@
 //! Files under /proc that programs read.
 
-use crate::{Check, Outcome, ensure, equal};
+use crate::{Check, Outcome, ensure, equal, skip};
 use alloc::ffi::CString;
 use alloc::format;
 use alloc::string::String;
@@ -38,6 +38,8 @@ pub const CHECKS: &[Check] = &[
     ("namespaces", namespaces),
     ("id_maps", id_maps),
     ("net", net),
+    ("timer_list", timer_list),
+    ("scheduled_tasks", scheduled_tasks),
 ];
 
 fn text(path: &core::ffi::CStr) -> Result<String> {
@@ -592,5 +594,39 @@ fn net() -> Outcome {
     equal!(fs::readlink(c"/proc/net", &mut [0; 64])?, b"self/net");
     ensure!(text(c"/proc/net/unix")?.starts_with("Num       RefCount Protocol Flags"), "net/unix");
     equal!(text(c"/proc/self/net/unix")?.lines().next(), text(c"/proc/thread-self/net/unix")?.lines().next());
+    Ok(())
+}
+
+/// Root alone may read it, and containers hide it.
+fn timer_list() -> Outcome {
+    let mut event = [0u32; 16];
+    event[2] = SIGUSR1;
+    let (mut id, far) = (0u32, [0u64, 0, 1_000_000, 0]);
+    // SAFETY: 1. the kernel reads a sigevent and an itimerspec and writes an id.
+    unsafe {
+        rt::syscall!(__NR_timer_create, 1, event.as_ptr(), &raw mut id)?;
+        rt::syscall!(__NR_timer_settime, id, 0, far.as_ptr(), 0)?;
+    }
+    let Ok(list) = text(c"/proc/timer_list") else { return Err(skip("not readable here")) };
+    if list.is_empty() {
+        return Err(skip("hidden here"));
+    }
+    ensure!(list.starts_with("Timer List Version: v0."), "{}", list.lines().next().unwrap_or(""));
+    for part in
+        ["\ncpu: 0\n", "\nactive timers:\n", ", posix_timer_fn, S:01\n", "\nTick Device: mode:     1\n"]
+    {
+        ensure!(list.contains(part), "no {part:?}");
+    }
+    let now = list.lines().find_map(|line| line.strip_prefix("now at ")?.strip_suffix(" nsecs"));
+    ensure!(now.is_some_and(|now| now.parse::<u64>().is_ok()), "now is {now:?}");
+    Ok(())
+}
+
+fn scheduled_tasks() -> Outcome {
+    let Ok(list) = text(c"/sys/kernel/debug/sched/debug") else { return Err(skip("no debugfs here")) };
+    ensure!(list.contains("\nrunnable tasks:\n"), "no table");
+    let running = format!("{:>5}", process::getpid());
+    let own = list.lines().find(|line| line.starts_with(">R") && line.contains(&running));
+    ensure!(own.is_some_and(|line| line.contains(" checks ")), "{own:?}");
     Ok(())
 }

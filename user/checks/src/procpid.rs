@@ -39,6 +39,7 @@ pub const CHECKS: &[Check] = &[
     ("io_counts", io_counts),
     ("stable_inodes", stable_inodes),
     ("hidden_processes", hidden_processes),
+    ("processes_only", processes_only),
 ];
 
 /// A path for the system.
@@ -697,5 +698,30 @@ fn hidden_processes() -> Outcome {
     fs::umount(c"proc", 0)?;
     result?;
     ensure!(shown.lines().any(|line| line.contains("/proc proc rw,relatime,hidepid=invisible ")), "{shown}");
+    Ok(())
+}
+
+fn processes_only() -> Outcome {
+    scratch()?;
+    fs::mkdir(c"proc", 0o755)?;
+    match fs::mount(c"proc", c"proc", c"proc", 0, c"subset=pid") {
+        Err(Errno::EPERM) => return Ok(()),
+        mounted => mounted?,
+    }
+    let shown = text(c"/proc/self/mounts")?;
+    let look = || {
+        equal!(fs::open(c"proc/uptime", O_RDONLY, 0), Err(Errno::ENOENT));
+        ensure!(text(c"proc/self/status")?.starts_with("Name:"), "oneself is not there");
+        let names = fs::list(fs::open(c"proc", O_RDONLY | O_DIRECTORY, 0)?)?;
+        ensure!(names.iter().any(|name| name == b"self"), "self is not listed");
+        ensure!(!names.iter().any(|name| name == b"meminfo"), "meminfo is listed");
+        Ok(())
+    };
+    let result = look();
+    // Lazily: the listing is still open.
+    fs::umount(c"proc", 2)?;
+    result?;
+    ensure!(shown.lines().any(|line| line.contains("/proc proc rw,relatime,subset=pid ")), "{shown}");
+    equal!(fs::mount(c"proc", c"proc", c"proc", 0, c"subset=all"), Err(Errno::EINVAL));
     Ok(())
 }

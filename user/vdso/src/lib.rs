@@ -99,14 +99,16 @@ fn now() -> (u64, u64) {
     loop {
         // SAFETY: 1. the kernel maps the data page readable below the code; 2. it may change at any time,
         // so every word is read volatile, once, and a change is noticed by the sequence.
-        let (before, shift, base, base_ns, mult, offset) = unsafe {
+        let (before, shift, base, base_ns, mult, since, offset, rate) = unsafe {
             (
                 read_volatile(addr_of!((*data).sequence)),
                 read_volatile(addr_of!((*data).shift)),
                 read_volatile(addr_of!((*data).base)),
                 read_volatile(addr_of!((*data).base_ns)),
                 read_volatile(addr_of!((*data).mult)),
-                read_volatile(addr_of!((*data).realtime_offset_ns)),
+                read_volatile(addr_of!((*data).real_since_ns)),
+                read_volatile(addr_of!((*data).real_offset_ns)),
+                read_volatile(addr_of!((*data).real_rate)),
             )
         };
         fence(Ordering::Acquire);
@@ -115,7 +117,8 @@ fn now() -> (u64, u64) {
         if before == after && before & 1 == 0 {
             let delta = machine::counter().wrapping_sub(base);
             let ns = base_ns.wrapping_add(((u128::from(delta) * u128::from(mult)) >> (shift & 127)) as u64);
-            return (ns, ns.wrapping_add_signed(offset));
+            let drift = (i128::from(ns.wrapping_sub(since) as i64) * i128::from(rate)) >> 48;
+            return (ns, ns.wrapping_add_signed(offset.wrapping_add(drift as i64)));
         }
     }
 }

@@ -12,9 +12,27 @@ pub use small::{
 pub use stat::stat;
 pub use status::status;
 
-use crate::Result;
 use crate::thread::COMM_LEN;
+use crate::{Result, pid};
+use core::fmt::{self, Write};
 use kernfs::TextBuf;
+
+/// /sys/kernel/debug/sched/debug.
+pub fn sched_debug(out: &mut dyn Write) -> fmt::Result {
+    sched::show::debug(out, &mut |out, cpu| {
+        let mut result = Ok(());
+        pid::for_each_process(|process| {
+            for thread in process.threads() {
+                let Some(task) = thread.task().filter(|task| sched::show::cpu_of(task) == cpu) else {
+                    continue;
+                };
+                let comm = thread.comm();
+                result = result.and_then(|()| sched::show::task_row(out, &task, &comm, thread.tid()));
+            }
+        });
+        result
+    })
+}
 
 /// The name without its zeros.
 fn comm_text(comm: &[u8; COMM_LEN]) -> &[u8] {
