@@ -27,6 +27,7 @@ fn ipi_reschedule() {
 
 fn smp_call() {
     irq::count(irq::Event::Call);
+    irq::barrier::interrupt();
 }
 
 /// The end of every interrupt. A user thread's loop looks at `need_resched` itself; kernel code is

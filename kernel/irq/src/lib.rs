@@ -13,6 +13,7 @@
 
 extern crate alloc;
 
+pub mod barrier;
 pub mod softirq;
 pub mod work;
 
@@ -61,6 +62,7 @@ pub enum Event {
 
 /// Makes the tables. Boot, after the heap; before interrupts are turned on.
 pub fn init() {
+    barrier::init();
     let lines = arch::irq::lines() as usize;
     LINES.write().resize_with(lines, Line::default);
     let counts = PerCpu::new(|_| Counts {

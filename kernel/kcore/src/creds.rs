@@ -3,12 +3,14 @@
 //!
 //! The rules are functions from the old credentials to the new ones; [`commit`] makes them the thread's.
 
+use crate::access::{self, Ids};
+use crate::subject::Subject;
 use crate::{Ctx, Result};
 use abi::Errno;
 use abi::cap::{
     CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_FSETID, CAP_LAST_CAP,
-    CAP_LINUX_IMMUTABLE, CAP_MAC_OVERRIDE, CAP_MKNOD, CAP_SETGID, CAP_SETPCAP, CAP_SETUID, CAP_SYS_PTRACE,
-    SECBIT_KEEP_CAPS, SECBIT_NO_SETUID_FIXUP,
+    CAP_LINUX_IMMUTABLE, CAP_MAC_OVERRIDE, CAP_MKNOD, CAP_SETGID, CAP_SETPCAP, CAP_SETUID, SECBIT_KEEP_CAPS,
+    SECBIT_NO_SETUID_FIXUP,
 };
 use abi::process::{
     SECBIT_KEEP_CAPS_LOCKED, SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED, SECBIT_NO_SETUID_FIXUP_LOCKED,
@@ -273,17 +275,9 @@ pub fn set_keepcaps(old: &Cred, keep: bool) -> Result<Cred> {
     Ok(Cred { securebits: bits, ..old.clone() })
 }
 
-/// Whether a caller with these credentials may look into `target`'s memory and descriptors (ptrace(2), "Ptrace
-/// access mode checking", with the real ids: PTRACE_MODE_REALCREDS).
-pub fn may_trace(ctx: &Ctx, target: &Arc<crate::Process>) -> bool {
-    if Arc::ptr_eq(ctx.process, target) || ctx.capable(CAP_SYS_PTRACE) {
-        return true;
-    }
-    let (own, dumpable) = (ctx.cred(), target.dumpable.load(Relaxed) == 1);
-    target.main_thread().is_some_and(|thread| {
-        let theirs = thread.cred();
-        let uids = [theirs.euid, theirs.suid, theirs.uid].iter().all(|&uid| uid == own.uid);
-        let gids = [theirs.egid, theirs.sgid, theirs.gid].iter().all(|&gid| gid == own.gid);
-        uids && gids && dumpable && theirs.permitted.is_subset_of(own.permitted)
-    })
+/// Whether the caller may look into the memory and descriptors of `target` (ptrace(2), "Ptrace access mode checking", with
+/// the real ids: PTRACE_MODE_REALCREDS). The credentials that count are those of this very thread.
+pub fn may_trace(ctx: &Ctx, target: &Arc<crate::Thread>) -> bool {
+    let subject = Subject { process: target.process().clone(), thread: Some(target.clone()), whole: false };
+    access::check(ctx.cred(), ctx.thread.tid(), &subject, Ids::Real).is_ok()
 }

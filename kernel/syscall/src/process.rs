@@ -1,6 +1,7 @@
 //! Processes: making, running, ending, waiting, belonging.
 
 use crate::{Ctx, Errno, Result};
+use abi::cap::{CAP_SYS_ADMIN, CAP_SYS_CHROOT};
 use abi::fcntl::{AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW};
 use abi::process::*;
 use abi::resource::Rlimit;
@@ -14,7 +15,7 @@ use kcore::wait::{Report, Which};
 use kcore::{
     Process, clone, exec, exit, jobs, pid, pidfd, prctl as prctls, rlimit, rseq, usage, usermem, wait,
 };
-use vfs::{Caller, File, Look, Start};
+use vfs::{Caller, File, Look, Start, nsfs};
 
 pub fn fork(ctx: &mut Ctx) -> Result<usize> {
     clone::clone(ctx, &clone::fork_request()).map(|pid| pid as usize)
@@ -286,6 +287,49 @@ pub fn unshare(ctx: &mut Ctx, flags: u64) -> Result<usize> {
     clone::unshare(ctx, flags).map(|()| 0)
 }
 
+/// setns(2). There is one namespace of each kind, and everybody is in it: what is left is who may ask, and that joining
+/// the mounts begins at their root. EINVAL, EPERM, EUSERS, ESRCH as for a namespace of its own.
+pub fn setns(ctx: &mut Ctx, fd: i32, flags: u64) -> Result<usize> {
+    let file = ctx.files().get(fd)?;
+    let kinds = if let Some(kind) = nsfs::kind_of(&file) {
+        if flags != 0 && flags != kind.flag {
+            return Err(Errno::EINVAL);
+        }
+        kind.flag
+    } else {
+        let process = pidfd::process_of(&file).map_err(|_| Errno::EINVAL)?;
+        if flags == 0 || flags & !CLONE_NAMESPACES != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let thread = process.main_thread().ok_or(Errno::ESRCH)?;
+        if !kcore::creds::may_trace(ctx, &thread) {
+            return Err(Errno::EPERM);
+        }
+        flags
+    };
+    // One's own user namespace cannot be joined again.
+    if kinds & CLONE_NEWUSER != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let joins_mounts = kinds & CLONE_NEWNS != 0;
+    if !ctx.capable(CAP_SYS_ADMIN) || joins_mounts && !ctx.capable(CAP_SYS_CHROOT) {
+        return Err(Errno::EPERM);
+    }
+    if kinds & CLONE_NEWTIME != 0 && ctx.is_multithreaded() {
+        return Err(Errno::EUSERS);
+    }
+    if joins_mounts {
+        // The thread has its directories twice; a third reference is another thread that shares them.
+        if Arc::strong_count(ctx.fs_arc()) > 2 {
+            return Err(Errno::EINVAL);
+        }
+        let root = vfs::mount::root().ok_or(Errno::EINVAL)?;
+        ctx.fs().set_root(root.clone());
+        ctx.fs().set_cwd(root);
+    }
+    Ok(0)
+}
+
 pub fn prlimit64(ctx: &mut Ctx, pid: i32, resource: usize, new: usize, old: usize) -> Result<usize> {
     let target = process_of(ctx, pid)?;
     if !Arc::ptr_eq(&target, ctx.process) {
@@ -359,7 +403,7 @@ pub fn pidfd_getfd(ctx: &mut Ctx, pidfd: i32, fd: i32, flags: u32) -> Result<usi
     let file = ctx.files().get(pidfd)?;
     let process = pidfd::process_of(&file)?;
     let thread = process.main_thread().ok_or(Errno::ESRCH)?;
-    if !kcore::creds::may_trace(ctx, process) {
+    if !kcore::creds::may_trace(ctx, &thread) {
         return Err(Errno::EPERM);
     }
     let taken = thread.files().ok_or(Errno::ESRCH)?.get_any(fd)?;

@@ -2,15 +2,18 @@
 
 use crate::fs::read_segments;
 use crate::{Ctx, Errno, Result};
+use abi::cap::CAP_SYS_NICE;
 use abi::fs::IOV_MAX;
+use abi::mm::madv;
 use abi::ptrace::*;
 use abi::signal::{SIGINFO_BYTES, SIGKILL, SigInfo};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arch::debug::{DebugRegs, Refused};
+use kcore::access::{self, Ids};
 use kcore::ptrace::{Kind, Resume, Stop, WORDS};
 use kcore::signal::SigSet;
-use kcore::{Thread, creds, pid, ptrace as tracing, signal, usermem};
+use kcore::{Subject, Thread, creds, pid, pidfd, ptrace as tracing, signal, usermem};
 use vfs::Segment;
 use zerocopy::IntoBytes;
 
@@ -283,6 +286,42 @@ pub fn process_vm_writev(
     copy_memory(ctx, pid, (local, local_count), (remote, remote_count), flags, true)
 }
 
+/// process_madvise(2): the bytes that were advised on. EINVAL for an advice that one may not give for others.
+pub fn process_madvise(
+    ctx: &mut Ctx,
+    pidfd: i32,
+    segments: usize,
+    count: usize,
+    advice: i32,
+    flags: u32,
+) -> Result<usize> {
+    if flags != 0 || count > IOV_MAX {
+        return Err(Errno::EINVAL);
+    }
+    let segments = read_segments(segments, count)?;
+    let file = ctx.files().get(pidfd)?;
+    let process = pidfd::process_of(&file)?;
+    if !matches!(advice, madv::COLD | madv::PAGEOUT | madv::WILLNEED) {
+        return Err(Errno::EINVAL);
+    }
+    let thread = process.main_thread().ok_or(Errno::ESRCH)?;
+    let mm = process.mm().ok_or(Errno::ESRCH)?;
+    let subject = Subject { process: process.clone(), thread: Some(thread), whole: true };
+    access::check(ctx.cred(), ctx.thread.tid(), &subject, Ids::FileSystem)?;
+    if !ctx.capable(CAP_SYS_NICE) {
+        return Err(Errno::EPERM);
+    }
+    let mut done = 0;
+    for segment in segments {
+        match mm.madvise(segment.addr, segment.len, advice) {
+            Ok(()) => done += segment.len,
+            Err(_) if done > 0 => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(done)
+}
+
 fn copy_memory(
     ctx: &Ctx,
     pid: i32,
@@ -296,7 +335,7 @@ fn copy_memory(
     }
     let (local, remote) = (read_segments(local.0, local.1)?, read_segments(remote.0, remote.1)?);
     let thread = u32::try_from(pid).ok().and_then(pid::find_thread).ok_or(Errno::ESRCH)?;
-    if !creds::may_trace(ctx, thread.process()) {
+    if !creds::may_trace(ctx, &thread) {
         return Err(Errno::EPERM);
     }
     let mm = thread.process().mm().ok_or(Errno::ESRCH)?;

@@ -377,3 +377,44 @@ pub fn getcpu(_ctx: &mut Ctx, cpu: usize, node: usize) -> Result<usize> {
     usermem::write_opt(cpu, &(arch::cpu::id() as u32))?;
     usermem::write_opt(node, &0u32).map(|()| 0)
 }
+
+/// Commands of membarrier(2): `linux/membarrier.h`.
+mod barrier {
+    pub const QUERY: u32 = 0;
+    pub const GLOBAL: u32 = 1;
+    pub const GLOBAL_EXPEDITED: u32 = 1 << 1;
+    pub const REGISTER_GLOBAL_EXPEDITED: u32 = 1 << 2;
+    pub const PRIVATE_EXPEDITED: u32 = 1 << 3;
+    pub const REGISTER_PRIVATE_EXPEDITED: u32 = 1 << 4;
+    pub const GET_REGISTRATIONS: u32 = 1 << 9;
+    /// What exists here: not those that also make other CPUs forget fetched instructions, or restart sequences.
+    pub const ALL: u32 = GLOBAL
+        | GLOBAL_EXPEDITED
+        | REGISTER_GLOBAL_EXPEDITED
+        | PRIVATE_EXPEDITED
+        | REGISTER_PRIVATE_EXPEDITED
+        | GET_REGISTRATIONS;
+}
+
+/// membarrier(2). All CPUs are interrupted, whatever runs there: to know who runs on a CPU would take its lock.
+pub fn membarrier(ctx: &mut Ctx, command: u32, flags: u32, _cpu: i32) -> Result<usize> {
+    if flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let everywhere = || irq::barrier::everywhere(sched::online());
+    match command {
+        barrier::QUERY => return Ok(barrier::ALL as usize),
+        barrier::GET_REGISTRATIONS => return Ok(ctx.mm().barriers() as usize),
+        barrier::GLOBAL | barrier::GLOBAL_EXPEDITED => everywhere(),
+        barrier::REGISTER_GLOBAL_EXPEDITED | barrier::REGISTER_PRIVATE_EXPEDITED => {
+            ctx.mm().add_barriers(command);
+            everywhere();
+        }
+        barrier::PRIVATE_EXPEDITED if ctx.mm().barriers() & barrier::REGISTER_PRIVATE_EXPEDITED == 0 => {
+            return Err(Errno::EPERM);
+        }
+        barrier::PRIVATE_EXPEDITED => everywhere(),
+        _ => return Err(Errno::EINVAL),
+    }
+    Ok(0)
+}

@@ -101,9 +101,11 @@ calls! {
     101 117 ptrace => ptrace::ptrace(request, pid, addr, data);
     310 270 process_vm_readv => ptrace::process_vm_readv(pid, local, local_count, remote, remote_count, flags);
     311 271 process_vm_writev => ptrace::process_vm_writev(pid, local, local_count, remote, remote_count, flags);
+    440 440 process_madvise => ptrace::process_madvise(pidfd, segments, count, advice, flags);
     157 167 prctl => process::prctl(option, arg2, arg3, arg4, arg5);
     158 - arch_prctl => process::arch_prctl(code, address);
     135 92 personality => process::personality(persona);
+    308 268 setns => process::setns(fd, flags);
     272 97 unshare => process::unshare(flags);
     302 261 prlimit64 => process::prlimit64(pid, resource, new, old);
     97 163 getrlimit => process::getrlimit(resource, limit);
@@ -192,6 +194,7 @@ calls! {
     204 123 sched_getaffinity => sched::sched_getaffinity(pid, len, mask);
     314 274 sched_setattr => sched::sched_setattr(pid, attr, flags);
     315 275 sched_getattr => sched::sched_getattr(pid, attr, size, flags);
+    324 283 membarrier => sched::membarrier(command, flags, cpu);
     309 168 getcpu => sched::getcpu(cpu, node);
 
     // ---- the lab: the same numbers on every architecture, not in Linux ----

@@ -33,7 +33,8 @@ pub struct Kind {
     pub name: &'static str,
     /// Inode number of the one there is.
     pub number: u64,
-    flag: u64,
+    /// The `CLONE_NEW*` that makes one.
+    pub flag: u64,
 }
 
 const fn kind(name: &'static str, number: u64, flag: u64) -> Kind {
@@ -74,6 +75,11 @@ impl FileOps for OpenNamespace {
     fn ioctl(&self, _file: &File, command: u32, _argument: usize) -> Result<usize> {
         if command == NS_GET_NSTYPE { Ok(self.0.flag as usize) } else { Err(Errno::ENOTTY) }
     }
+}
+
+/// The kind of namespace that a file stands for; `None` for any other file.
+pub fn kind_of(file: &File) -> Option<&'static Kind> {
+    file.ops_as::<OpenNamespace>().map(|open| open.0)
 }
 
 fn superblock() -> &'static Arc<SuperBlock> {

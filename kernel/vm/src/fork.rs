@@ -38,6 +38,7 @@ impl AddressSpace {
         }
         drop(areas);
         child.set_dumpable(self.is_dumpable());
+        child.add_barriers(self.barriers());
         Ok(child)
     }
 

@@ -9,7 +9,7 @@ use crate::{PAGE_SHIFT, graveyard, stats, table};
 use abi::errno::Result;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use mem::UserTable;
 use sync::SpinLock;
 use sync::levels::{self, Leaf};
@@ -85,6 +85,8 @@ pub struct AddressSpace {
     pub(crate) this: Weak<AddressSpace>,
     /// PR_SET_DUMPABLE.
     dumpable: AtomicBool,
+    /// `MEMBARRIER_CMD_REGISTER_*` that were asked for; fork passes them on.
+    barriers: AtomicU32,
     pub(crate) cids: ConcurrencyIds,
 }
 
@@ -137,6 +139,7 @@ impl AddressSpace {
             program: SpinLock::new(program),
             this: this.clone(),
             dumpable: AtomicBool::new(true),
+            barriers: AtomicU32::new(0),
             cids,
         }))
     }
@@ -184,6 +187,16 @@ impl AddressSpace {
 
     pub fn set_dumpable(&self, dumpable: bool) {
         self.dumpable.store(dumpable, Relaxed);
+    }
+
+    /// What membarrier(2) was asked to expect.
+    pub fn barriers(&self) -> u32 {
+        self.barriers.load(Relaxed)
+    }
+
+    /// Remembers a registration for membarrier(2).
+    pub fn add_barriers(&self, commands: u32) {
+        self.barriers.fetch_or(commands, Relaxed);
     }
 
     /// What a word in shared memory is called in every space: the object's identity and the byte in it, for

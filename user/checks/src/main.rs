@@ -25,6 +25,7 @@ mod lab;
 mod locks;
 mod memory;
 mod names;
+mod namespaces;
 mod overlay;
 mod pipes;
 mod polling;
@@ -123,6 +124,7 @@ const GROUPS: &[(&str, &[Check])] = &[
     ("times", times::CHECKS),
     ("rseq", rseq::CHECKS),
     ("sysv", sysv::CHECKS),
+    ("namespaces", namespaces::CHECKS),
     ("scheduling", scheduling::CHECKS),
     ("lab", lab::CHECKS),
     ("terminals", terminals::CHECKS),

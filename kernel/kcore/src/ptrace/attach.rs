@@ -66,7 +66,7 @@ pub fn trace_me(ctx: &mut Ctx) -> Result<()> {
 
 fn check_target(ctx: &Ctx, thread: &Arc<Thread>) -> Result<()> {
     let process = thread.process();
-    if Arc::ptr_eq(process, ctx.process) || process.is_kernel || !creds::may_trace(ctx, process) {
+    if Arc::ptr_eq(process, ctx.process) || process.is_kernel || !creds::may_trace(ctx, thread) {
         return Err(Errno::EPERM);
     }
     if thread.exiting.load(SeqCst) { Err(Errno::ESRCH) } else { Ok(()) }
