@@ -1,4 +1,4 @@
-//! System V IPC: `linux/ipc.h`, `linux/sem.h`, `linux/msg.h`.
+//! System V IPC: `linux/ipc.h`, `linux/sem.h`, `linux/msg.h`, `linux/shm.h`.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -41,6 +41,21 @@ pub const SEMVMX: i32 = 32_767;
 pub const MSGMNI: usize = 32_000;
 pub const MSGMAX: usize = 8192;
 pub const MSGMNB: u64 = 16_384;
+
+pub const SHM_RDONLY: u32 = 0o10000;
+pub const SHM_RND: u32 = 0o20000;
+pub const SHM_REMAP: u32 = 0o40000;
+pub const SHM_EXEC: u32 = 0o100000;
+pub const SHM_HUGETLB: u32 = 0o4000;
+pub const SHM_NORESERVE: u32 = 0o10000;
+pub const SHM_LOCK: u32 = 11;
+pub const SHM_UNLOCK: u32 = 12;
+pub const SHM_STAT: u32 = 13;
+pub const SHM_INFO: u32 = 14;
+pub const SHM_STAT_ANY: u32 = 15;
+/// In the mode: goes with its last attachment; is kept in memory.
+pub const SHM_DEST: u32 = 0o1000;
+pub const SHM_LOCKED: u32 = 0o2000;
 
 /// `struct ipc64_perm`.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -139,6 +154,49 @@ pub struct MsgInfo {
     pub pad: u16,
 }
 
+/// `struct shmid64_ds`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ShmidDs {
+    pub perm: IpcPerm,
+    pub size: u64,
+    pub atime: i64,
+    pub dtime: i64,
+    pub ctime: i64,
+    pub creator: i32,
+    pub last: i32,
+    pub attached: u64,
+    pub unused: [u64; 2],
+}
+
+/// `struct shminfo64`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ShmLimits {
+    pub max: u64,
+    pub min: u64,
+    pub mni: u64,
+    pub seg: u64,
+    pub all: u64,
+    pub unused: [u64; 4],
+}
+
+/// `struct shm_info`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ShmInfo {
+    pub used_ids: i32,
+    pub pad: i32,
+    /// In pages: all, in memory, in swap.
+    pub total: u64,
+    pub resident: u64,
+    pub swapped: u64,
+    pub swap_attempts: u64,
+    pub swap_successes: u64,
+}
+
+const _: () =
+    assert!(size_of::<ShmidDs>() == 112 && size_of::<ShmLimits>() == 72 && size_of::<ShmInfo>() == 48);
 const _: () = {
     assert!(size_of::<IpcPerm>() == 48 && size_of::<SemBuf>() == 6 && size_of::<MsqidDs>() == 120);
     assert!(size_of::<SemidDs>() == if cfg!(target_arch = "x86_64") { 104 } else { 88 });

@@ -1,11 +1,11 @@
-//! System V semaphores and message queues: sysvipc(7).
+//! System V IPC: sysvipc(7).
 
 use crate::{Ctx, Errno, Result};
 use abi::ipc::*;
 use abi::time::Timespec;
 use alloc::vec::Vec;
 use kcore::sysv::msg::{self, Message, Wanted};
-use kcore::sysv::sem;
+use kcore::sysv::{sem, shm};
 use kcore::usermem;
 
 pub fn semget(ctx: &mut Ctx, key: i32, count: i32, flags: u32) -> Result<usize> {
@@ -121,6 +121,49 @@ pub fn msgctl(ctx: &mut Ctx, id: i32, command: u32, argument: usize) -> Result<u
             msg::find(id)?.set(ctx, &new).map(|()| 0)
         }
         IPC_RMID => msg::remove(ctx, id).map(|()| 0),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+pub fn shmget(ctx: &mut Ctx, key: i32, size: usize, flags: u32) -> Result<usize> {
+    shm::get(ctx, key, size as u64, flags).map(|id| id as usize)
+}
+
+pub fn shmat(ctx: &mut Ctx, id: i32, address: usize, flags: u32) -> Result<usize> {
+    if id < 0 {
+        return Err(Errno::EINVAL);
+    }
+    shm::attach(ctx, id, address, flags)
+}
+
+pub fn shmdt(ctx: &mut Ctx, address: usize) -> Result<usize> {
+    shm::detach(ctx, address).map(|()| 0)
+}
+
+pub fn shmctl(ctx: &mut Ctx, id: i32, command: u32, argument: usize) -> Result<usize> {
+    if id < 0 {
+        return Err(Errno::EINVAL);
+    }
+    match command {
+        IPC_INFO => {
+            let (limits, highest) = shm::limits();
+            usermem::write(argument, &limits).map(|()| highest)
+        }
+        SHM_INFO => {
+            let (info, highest) = shm::info();
+            usermem::write(argument, &info).map(|()| highest)
+        }
+        SHM_STAT | SHM_STAT_ANY => {
+            let (id, segment) = shm::at(id)?;
+            usermem::write(argument, &segment.stat(ctx, command == SHM_STAT_ANY)?).map(|()| id as usize)
+        }
+        IPC_STAT => usermem::write(argument, &shm::find(id)?.stat(ctx, false)?).map(|()| 0),
+        IPC_SET => {
+            let new: ShmidDs = usermem::read(argument)?;
+            shm::find(id)?.set(ctx, &new.perm).map(|()| 0)
+        }
+        IPC_RMID => shm::remove(ctx, id).map(|()| 0),
+        SHM_LOCK | SHM_UNLOCK => shm::find(id)?.lock(ctx, command == SHM_LOCK).map(|()| 0),
         _ => Err(Errno::EINVAL),
     }
 }

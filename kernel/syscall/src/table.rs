@@ -213,6 +213,10 @@ calls! {
     69 189 msgsnd => ipc::msgsnd(id, message, len, flags);
     70 188 msgrcv => ipc::msgrcv(id, message, len, kind, flags);
     71 187 msgctl => ipc::msgctl(id, command, argument);
+    29 194 shmget => ipc::shmget(key, size, flags);
+    30 196 shmat => ipc::shmat(id, address, flags);
+    67 197 shmdt => ipc::shmdt(address);
+    31 195 shmctl => ipc::shmctl(id, command, argument);
 
     // ---- futexes ----
     202 98 futex => futex::futex(address, op, value, timeout, address2, value3);

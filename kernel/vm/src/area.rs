@@ -105,7 +105,10 @@ impl FileBacking {
         }
         let origin = mapper.origin;
         match mapping.register(mapper) {
-            Ok(slot) => Ok(Arc::new(FileBacking { file, mapping, slot, origin, writable })),
+            Ok(slot) => {
+                file.mapped();
+                Ok(Arc::new(FileBacking { file, mapping, slot, origin, writable }))
+            }
             Err(error) => {
                 if writable {
                     mapping.end_writable();
@@ -141,6 +144,7 @@ impl Drop for FileBacking {
         if self.writable {
             self.mapping.end_writable();
         }
+        self.file.unmapped();
     }
 }
 

@@ -78,6 +78,12 @@ pub trait VmFile: Send + Sync {
         true
     }
 
+    /// It is mapped at one more place: by mmap, or by fork. Called with the areas' lock held.
+    fn mapped(&self) {}
+
+    /// It is mapped at one place less. Process context; no spin lock is held.
+    fn unmapped(&self) {}
+
     /// The file itself, for `/proc/PID/exe` and `/proc/PID/map_files`.
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }

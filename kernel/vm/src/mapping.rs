@@ -220,6 +220,8 @@ pub struct Mapping {
     /// A memory object's place in the list of those that swap looks at, plus one; and how far it has looked.
     pub(crate) swap_place: AtomicU32,
     swap_hand: AtomicU64,
+    /// Its pages stay in memory: shmctl(SHM_LOCK).
+    pinned: AtomicBool,
     /// The device, and this mapping's slot in its list.
     device: sync::Once<(Arc<BackingDevice>, u32)>,
     this: Weak<Mapping>,
@@ -282,6 +284,7 @@ impl Mapping {
             listed: AtomicBool::new(false),
             swap_place: AtomicU32::new(0),
             swap_hand: AtomicU64::new(0),
+            pinned: AtomicBool::new(false),
             device: sync::Once::new(),
             this: this.clone(),
         })
@@ -297,6 +300,16 @@ impl Mapping {
     #[inline]
     pub fn size(&self) -> u64 {
         self.shared.size.load(Ordering::Acquire)
+    }
+
+    /// Whether swap leaves the object's pages where they are.
+    pub fn is_pinned(&self) -> bool {
+        self.pinned.load(Ordering::Relaxed)
+    }
+
+    /// Keeps a memory object's pages from swap, or no longer.
+    pub fn set_pinned(&self, on: bool) {
+        self.pinned.store(on, Ordering::Relaxed);
     }
 
     /// Folios in the cache, in pages. What a memory object holds beyond that is in swap: [`Mapping::held_pages`].

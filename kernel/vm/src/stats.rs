@@ -246,7 +246,7 @@ fn commit_limit() -> u64 {
 }
 
 /// Promises `pages`; ENOMEM when the policy says no.
-pub(crate) fn commit(pages: u64) -> Result<()> {
+pub fn commit(pages: u64) -> Result<()> {
     if pages == 0 {
         return Ok(());
     }
@@ -266,7 +266,7 @@ pub(crate) fn commit(pages: u64) -> Result<()> {
 }
 
 /// Takes a promise back.
-pub(crate) fn uncommit(pages: u64) {
+pub fn uncommit(pages: u64) {
     if pages == 0 {
         return;
     }

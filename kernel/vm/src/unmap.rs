@@ -1,6 +1,7 @@
 //! munmap(2).
 
-use crate::area::{FileBacking, VmFlags};
+use crate::area::{Area, FileBacking, VmFlags};
+use crate::file::VmFile;
 use crate::space::{AddressSpace, Areas};
 use crate::{MAX_MAP_COUNT, PAGE_SHIFT, is_page_aligned, page_up};
 use abi::Errno;
@@ -17,6 +18,39 @@ impl AddressSpace {
         let files = self.unmap_range(&mut areas, range)?;
         drop(areas);
         drop(files);
+        Ok(())
+    }
+
+    /// Unmaps every area of the file that is mapped at `addr`, if `wanted` says that this is one to unmap, in the
+    /// `len` bytes from there that the whole file takes: shmdt(2). EINVAL when there is none.
+    pub fn unmap_file(&self, addr: usize, wanted: impl Fn(&Arc<dyn VmFile>) -> Option<u64>) -> Result<()> {
+        let addr = addr as u64;
+        let mut gone = Vec::new();
+        let mut areas = self.areas.write();
+        // The first page may have been unmapped already: the first area that lies where it would for this address.
+        let belongs =
+            |vma: &vma::Vma<Area>| vma.start.wrapping_sub(addr) == vma.data.page_offset << PAGE_SHIFT;
+        let mut from = addr;
+        let (file, len) = loop {
+            let vma = areas.set.find_from(from).ok_or(Errno::EINVAL)?;
+            let file = vma.data.file().filter(|_| vma.start >= addr && belongs(vma));
+            if let Some((file, len)) = file.and_then(|file| Some((file.clone(), wanted(file)?))) {
+                break (file, len);
+            }
+            from = vma.end;
+        };
+        let mut next = addr;
+        let end = addr.saturating_add(len);
+        while let Some(vma) = areas.set.find_from(next).filter(|vma| vma.end <= end) {
+            let range = vma.range();
+            let same = vma.data.file().is_some_and(|other| Arc::ptr_eq(other, &file)) && belongs(vma);
+            next = range.end;
+            if same {
+                gone.push(self.unmap_range(&mut areas, range)?);
+            }
+        }
+        drop(areas);
+        drop(gone);
         Ok(())
     }
 

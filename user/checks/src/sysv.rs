@@ -1,4 +1,4 @@
-//! System V semaphores and message queues, sysvipc(7).
+//! System V IPC, sysvipc(7).
 
 use crate::{Check, Outcome, ensure, equal};
 use alloc::vec::Vec;
@@ -23,6 +23,14 @@ pub const CHECKS: &[Check] = &[
     ("queue_removed", queue_removed),
     ("queue_status", queue_status),
     ("bad_messages", bad_messages),
+    ("segments", segments),
+    ("attaching", attaching),
+    ("inherited_segment", inherited_segment),
+    ("segment_removed", segment_removed),
+    ("detached_in_parts", detached_in_parts),
+    ("segment_rights", segment_rights),
+    ("segment_locked", segment_locked),
+    ("told_in_proc", told_in_proc),
 ];
 
 const CREAT: usize = 0o1000;
@@ -372,5 +380,207 @@ fn bad_messages() -> Outcome {
     equal!(call(__NR_msgsnd, [queue.0, 8, 1, 0, 0]), Err(Errno::EFAULT));
     equal!(call(__NR_msgget, [key(), 0o600, 0, 0, 0]), Err(Errno::ENOENT));
     equal!(call(__NR_msgctl, [queue.0, 99, 0, 0, 0]), Err(Errno::EINVAL));
+    Ok(())
+}
+
+// ---- shared memory ----
+
+const SHM_RDONLY: usize = 0o10000;
+const SHM_RND: usize = 0o20000;
+const SHM_REMAP: usize = 0o40000;
+const PAGE: usize = 4096;
+
+fn segment(size: usize) -> Result<Object> {
+    call(__NR_shmget, [0, size, 0o600, 0, 0]).map(|id| Object(id, __NR_shmctl))
+}
+
+fn attach(id: usize, address: usize, flags: usize) -> Result<usize> {
+    call(__NR_shmat, [id, address, flags, 0, 0])
+}
+
+fn detach(address: usize) -> Result<()> {
+    call(__NR_shmdt, [address, 0, 0, 0, 0]).map(drop)
+}
+
+/// `struct shmid_ds` as words: rights in six, then size, times (3), processes, attachments.
+fn segment_status(id: usize) -> Result<[u64; 14]> {
+    let mut status = [0u64; 14];
+    call(__NR_shmctl, [id, STAT, status.as_mut_ptr() as usize, 0, 0])?;
+    Ok(status)
+}
+
+fn word(address: usize) -> *mut u32 {
+    address as *mut u32
+}
+
+fn segments() -> Outcome {
+    let key = key();
+    equal!(call(__NR_shmget, [key, 100, 0o600, 0, 0]), Err(Errno::ENOENT));
+    equal!(call(__NR_shmget, [key, 0, CREAT | 0o600, 0, 0]), Err(Errno::EINVAL));
+    let object = Object(call(__NR_shmget, [key, 3 * PAGE - 1, CREAT | 0o600, 0, 0])?, __NR_shmctl);
+    equal!(call(__NR_shmget, [key, 1, CREAT | EXCL | 0o600, 0, 0]), Err(Errno::EEXIST));
+    equal!(call(__NR_shmget, [key, 0, 0, 0, 0])?, object.0);
+    equal!(call(__NR_shmget, [key, 3 * PAGE, 0, 0, 0]), Err(Errno::EINVAL));
+    let (first, second) = (attach(object.0, 0, 0)?, attach(object.0, 0, SHM_RDONLY)?);
+    ensure!(first != second, "attached twice at one place");
+    // SAFETY: 1. both areas are three pages of shared memory.
+    unsafe {
+        word(first + 2 * PAGE).write_volatile(77);
+        equal!(word(second + 2 * PAGE).read_volatile(), 77);
+    }
+    let status = segment_status(object.0)?;
+    equal!((status[6], status[11]), (3 * PAGE as u64 - 1, 2));
+    let pids = [status[10] as u32, (status[10] >> 32) as u32];
+    equal!(pids, [process::getpid() as u32; 2]);
+    let maps = rt::fs::read_file(c"/proc/self/maps")?;
+    let maps = alloc::string::String::from_utf8_lossy(&maps).into_owned();
+    let name = alloc::format!("/SYSV{key:08x} (deleted)");
+    ensure!(maps.lines().filter(|line| line.ends_with(&name)).count() == 2, "not in maps: {maps}");
+    detach(second)?;
+    equal!(detach(second), Err(Errno::EINVAL));
+    equal!(segment_status(object.0)?[11], 1);
+    detach(first)?;
+    Ok(())
+}
+
+fn attaching() -> Outcome {
+    let object = segment(2 * PAGE)?;
+    let place = attach(object.0, 0, 0)?;
+    equal!(attach(object.0, place, 0), Err(Errno::EINVAL));
+    equal!(attach(object.0, place, SHM_REMAP)?, place);
+    equal!(segment_status(object.0)?[11], 1);
+    detach(place)?;
+    equal!(attach(object.0, place + 5, 0), Err(Errno::EINVAL));
+    equal!(attach(object.0, place + 5, SHM_RND)?, place);
+    detach(place)?;
+    equal!(attach(object.0, 0, SHM_REMAP), Err(Errno::EINVAL));
+    equal!(attach(0x7fff_ffff, 0, 0), Err(Errno::EINVAL));
+    equal!(detach(place + 1), Err(Errno::EINVAL));
+    // What is mapped there is no segment.
+    equal!(detach(&raw const object as usize & !(PAGE - 1)), Err(Errno::EINVAL));
+    Ok(())
+}
+
+fn inherited_segment() -> Outcome {
+    let object = segment(PAGE)?;
+    let place = attach(object.0, 0, 0)?;
+    let (read, write) = rt::io::pipe(0)?;
+    let child = process::fork()?;
+    if child.is_none() {
+        // SAFETY: 1. the area is a page of shared memory.
+        unsafe { word(place).write_volatile(5) };
+        let _ = rt::io::close(write);
+        let _ = rt::io::read(read, &mut [0; 1]);
+        process::exit(0);
+    }
+    equal!(segment_status(object.0)?[11], 2);
+    rt::io::close(write)?;
+    process::wait_exit(child.unwrap_or(0))?;
+    // SAFETY: as above.
+    equal!(unsafe { word(place).read_volatile() }, 5);
+    equal!(segment_status(object.0)?[11], 1);
+    detach(place)?;
+    Ok(())
+}
+
+fn segment_removed() -> Outcome {
+    let key = key();
+    let id = call(__NR_shmget, [key, PAGE, CREAT | 0o600, 0, 0])?;
+    let object = Object(id, __NR_shmctl);
+    let place = attach(id, 0, 0)?;
+    call(__NR_shmctl, [id, RMID, 0, 0, 0])?;
+    // Its key is free; who knows the identifier may still attach it.
+    equal!(call(__NR_shmget, [key, PAGE, 0o600, 0, 0]), Err(Errno::ENOENT));
+    let again = attach(id, 0, 0)?;
+    let status = segment_status(id)?;
+    equal!((status[2] >> 32 & 0o1777, status[0] as u32), (0o1600, 0));
+    // SAFETY: 1. both areas are the same page.
+    unsafe {
+        word(place).write_volatile(9);
+        equal!(word(again).read_volatile(), 9);
+    }
+    detach(place)?;
+    detach(again)?;
+    equal!(segment_status(id), Err(Errno::EINVAL));
+    equal!(attach(id, 0, 0), Err(Errno::EINVAL));
+    core::mem::forget(object);
+    Ok(())
+}
+
+fn detached_in_parts() -> Outcome {
+    let object = segment(4 * PAGE)?;
+    let place = attach(object.0, 0, 0)?;
+    // SAFETY: 1. the second page is in the area that was just attached.
+    unsafe { syscall!(__NR_munmap, place + PAGE, PAGE) }?;
+    detach(place)?;
+    equal!(segment_status(object.0)?[11], 0);
+    let mut residence = [0u8; 4];
+    // SAFETY: 1. the kernel writes four bytes.
+    let seen = unsafe { syscall!(__NR_mincore, place, 4 * PAGE, residence.as_mut_ptr()) };
+    equal!(seen, Err(Errno::ENOMEM));
+    Ok(())
+}
+
+fn segment_rights() -> Outcome {
+    let id = call(__NR_shmget, [0, PAGE, 0o400, 0, 0])?;
+    let _object = Object(id, __NR_shmctl);
+    let child = process::fork()?;
+    if child.is_none() {
+        // SAFETY: 1. setresuid takes numbers.
+        let _ = unsafe { syscall!(__NR_setresuid, 1000, 1000, 1000) };
+        let refused = attach(id, 0, 0) == Err(Errno::EACCES)
+            && attach(id, 0, SHM_RDONLY) == Err(Errno::EACCES)
+            && segment_status(id) == Err(Errno::EACCES)
+            && call(__NR_shmctl, [id, RMID, 0, 0, 0]) == Err(Errno::EPERM)
+            && call(__NR_shmctl, [id, 11, 0, 0, 0]) == Err(Errno::EPERM);
+        process::exit(i32::from(!refused));
+    }
+    // As another user than the owner: only where the check runs as root.
+    // SAFETY: 1. geteuid takes nothing.
+    let root = unsafe { syscall!(__NR_geteuid) }? == 0;
+    let status = process::wait_exit(child.unwrap_or(0))?;
+    ensure!(!root || status.exit_code() == Some(0), "{:?}", status.exit_code());
+    Ok(())
+}
+
+fn segment_locked() -> Outcome {
+    let object = segment(PAGE)?;
+    match call(__NR_shmctl, [object.0, 11, 0, 0, 0]) {
+        Err(Errno::EPERM | Errno::ENOMEM) => return Err(crate::skip("no right to lock")),
+        result => result.map(drop)?,
+    }
+    equal!(segment_status(object.0)?[2] >> 32 & 0o2000, 0o2000);
+    call(__NR_shmctl, [object.0, 12, 0, 0, 0])?;
+    equal!(segment_status(object.0)?[2] >> 32 & 0o2000, 0);
+    Ok(())
+}
+
+fn told_in_proc() -> Outcome {
+    let (object, set, queue) = (segment(PAGE + 1)?, set(7)?, queue()?);
+    for (path, id, wanted, header) in [
+        (
+            c"/proc/sysvipc/shm",
+            object.0,
+            alloc::format!("{}", PAGE + 1),
+            "key shmid perms size cpid lpid nattch",
+        ),
+        (c"/proc/sysvipc/sem", set.0, "7".into(), "key semid perms nsems uid gid cuid cgid otime ctime"),
+        (c"/proc/sysvipc/msg", queue.0, "0".into(), "key msqid perms cbytes qnum lspid lrpid uid gid"),
+    ] {
+        let text = rt::fs::read_file(path)?;
+        let text = alloc::string::String::from_utf8_lossy(&text).into_owned();
+        let words = |line: &str| line.split_ascii_whitespace().map(Into::into).collect::<Vec<_>>();
+        let lines: Vec<Vec<alloc::string::String>> = text.lines().map(words).collect();
+        ensure!(lines.first().is_some_and(|line| line.join(" ").starts_with(header)), "{text}");
+        let line = lines.iter().find(|line| line.get(1).is_some_and(|word| *word == alloc::format!("{id}")));
+        equal!(line.map(|line| (line[2].as_str(), line[3].as_str())), Some(("600", wanted.as_str())));
+    }
+    let mut info = [0u64; 9];
+    call(__NR_shmctl, [0, 3, info.as_mut_ptr() as usize, 0, 0])?;
+    let shown = rt::fs::read_file(c"/proc/sys/kernel/shmmni")?;
+    equal!(alloc::string::String::from_utf8_lossy(&shown).trim(), alloc::format!("{}", info[2]));
+    equal!(info[1], 1);
+    call(__NR_shmctl, [0, 14, info.as_mut_ptr() as usize, 0, 0])?;
+    ensure!(info[0] as u32 >= 1 && info[1] >= 2, "{info:?}");
     Ok(())
 }

@@ -4,8 +4,12 @@
 //! that place was used, so that an old identifier finds nothing. Who waits on an object waits on a wait queue of
 //! its own and looks at it again under its lock; a removed object says EIDRM to everybody who still holds it.
 
+mod files;
 pub mod msg;
 pub mod sem;
+pub mod shm;
+
+pub use files::init;
 
 use crate::{Ctx, Result};
 use abi::Errno;
@@ -143,6 +147,30 @@ impl<T> Registry<T> {
         entry.object = None;
         entry.uses = (entry.uses + 1) % USES;
         Ok(object)
+    }
+
+    /// Nobody finds the object by its key any more; its identifier stays.
+    pub fn forget_key(&mut self, id: i32) {
+        let place = id as usize & ((1 << PLACE_BITS) - 1);
+        if let Some((key, _)) = self.places.get_mut(place).and_then(|entry| entry.object.as_mut()) {
+            *key = IPC_PRIVATE;
+        }
+    }
+
+    /// Changes how many objects there may be at most.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// The first object at or after a place: that place, the identifier, the object.
+    pub fn next(&self, from: usize) -> Option<(usize, i32, Arc<T>)> {
+        let mut rest = self.places.iter().enumerate().skip(from);
+        let (place, object) = rest.find_map(|(place, entry)| Some((place, entry.object.as_ref()?)))?;
+        Some((place, self.id(place), object.1.clone()))
     }
 
     /// The highest place in use, as the INFO commands tell it.

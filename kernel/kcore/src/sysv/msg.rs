@@ -8,6 +8,7 @@ use abi::ipc::*;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt::{self, Write};
 use sync::SpinLock;
 use sync::levels::{SysvObject, SysvTable};
 use task::{WaitEnd, WaitMode, WaitQueue};
@@ -234,4 +235,21 @@ pub fn info(used: bool) -> (MsgInfo, usize) {
         info.tql = statuses().map(|status| status.bytes as i32).sum();
     }
     (info, queues.highest())
+}
+
+/// A line of /proc/sysvipc/msg: the first queue at or after a place, and the place after it.
+pub(super) fn line(from: usize, out: &mut dyn Write) -> Option<(usize, fmt::Result)> {
+    let (place, id, queue) = QUEUES.lock().next(from)?;
+    let (perm, status) = {
+        let state = queue.state.lock();
+        (state.perm.0, state.status)
+    };
+    let IpcPerm { key, uid, gid, cuid, cgid, mode, .. } = perm;
+    let MsqidDs { bytes, messages, last_sender, last_receiver, stime, rtime, ctime, .. } = status;
+    let result = writeln!(
+        out,
+        "{key:>10} {id:>10}  {mode:>4o}  {bytes:>10} {messages:>10} {last_sender:>5} {last_receiver:>5} \
+         {uid:>5} {gid:>5} {cuid:>5} {cgid:>5} {stime:>10} {rtime:>10} {ctime:>10}"
+    );
+    Some((place + 1, result))
 }

@@ -12,6 +12,7 @@ use abi::ipc::*;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::fmt::{self, Write};
 use sync::SpinLock;
 use sync::levels::{SysvObject, SysvTable};
 use task::{WaitEnd, WaitMode, WaitQueue};
@@ -377,4 +378,20 @@ impl Set {
         self.queue.wake_all();
         Ok(())
     }
+}
+
+/// A line of /proc/sysvipc/sem: the first set at or after a place, and the place after it.
+pub(super) fn line(from: usize, out: &mut dyn Write) -> Option<(usize, fmt::Result)> {
+    let (place, id, set) = SETS.lock().next(from)?;
+    let (perm, otime, ctime) = {
+        let state = set.state.lock();
+        (state.perm.0, state.otime, state.ctime)
+    };
+    let IpcPerm { key, uid, gid, cuid, cgid, mode, .. } = perm;
+    let count = set.count;
+    let result = writeln!(
+        out,
+        "{key:>10} {id:>10}  {mode:>4o} {count:>10} {uid:>5} {gid:>5} {cuid:>5} {cgid:>5} {otime:>10} {ctime:>10}"
+    );
+    Some((place + 1, result))
 }

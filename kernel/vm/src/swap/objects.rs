@@ -73,7 +73,9 @@ pub fn swap_out_objects(wanted: usize, budget: &mut usize) -> usize {
             wraps += 1;
             continue;
         };
-        gone += object.swap_out(wanted - gone, budget);
+        if !object.is_pinned() {
+            gone += object.swap_out(wanted - gone, budget);
+        }
         // The same object again while it gives enough.
         if gone < wanted {
             OBJECTS.lock().hand = after;
