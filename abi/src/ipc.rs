@@ -1,4 +1,4 @@
-//! System V IPC: `linux/ipc.h`, `linux/sem.h`, `linux/msg.h`, `linux/shm.h`.
+//! System V IPC and POSIX message queues: `linux/ipc.h`, `linux/sem.h`, `linux/msg.h`, `linux/shm.h`, `linux/mqueue.h`.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -152,6 +152,20 @@ pub struct MsgInfo {
     pub tql: i32,
     pub seg: u16,
     pub pad: u16,
+}
+
+/// Priorities of POSIX messages are below this.
+pub const MQ_PRIO_MAX: u32 = 32_768;
+
+/// `struct mq_attr`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct MqAttr {
+    pub flags: i64,
+    pub max_messages: i64,
+    pub message_bytes: i64,
+    pub messages: i64,
+    pub reserved: [i64; 4],
 }
 
 /// `struct shmid64_ds`.

@@ -143,6 +143,8 @@ pub struct UserCounts {
     /// Threads, against RLIMIT_NPROC: those that live, and each process that was not waited for.
     threads: AtomicU64,
     signals: AtomicU64,
+    /// Bytes of POSIX message queues, against RLIMIT_MSGQUEUE.
+    queue_bytes: AtomicU64,
     /// inotify(7): instances and watches.
     pub(crate) notifiers: AtomicU64,
     pub(crate) watches: AtomicU64,
@@ -152,7 +154,7 @@ static USERS: SpinLock<BTreeMap<u32, Weak<UserCounts>>, Leaf> = SpinLock::new(BT
 
 impl UserCounts {
     /// The counts of a user, the same object for all its processes.
-    pub(crate) fn of(uid: u32) -> Arc<UserCounts> {
+    pub fn of(uid: u32) -> Arc<UserCounts> {
         let mut users = USERS.lock();
         if let Some(found) = users.get(&uid).and_then(Weak::upgrade) {
             return found;
@@ -161,7 +163,14 @@ impl UserCounts {
         // reference, in an interrupt that hit the holder of any lock.
         users.retain(|_, counts| counts.strong_count() > 0);
         let none = || AtomicU64::new(0);
-        let counts = UserCounts { uid, threads: none(), signals: none(), notifiers: none(), watches: none() };
+        let counts = UserCounts {
+            uid,
+            threads: none(),
+            signals: none(),
+            queue_bytes: none(),
+            notifiers: none(),
+            watches: none(),
+        };
         let counts = Arc::new(counts);
         users.insert(uid, Arc::downgrade(&counts));
         counts
@@ -184,6 +193,17 @@ impl UserCounts {
     fn remove_threads(&self, count: u64) {
         self.threads.fetch_sub(count, Relaxed);
         THREADS.fetch_sub(count, Relaxed);
+    }
+
+    /// Counts the bytes of a message queue unless there would be more than `limit`; whether it did.
+    pub fn charge_queue(&self, bytes: u64, limit: u64) -> bool {
+        let add = |sum: u64| sum.checked_add(bytes).filter(|sum| *sum <= limit);
+        self.queue_bytes.fetch_update(Relaxed, Relaxed, add).is_ok()
+    }
+
+    /// Takes [`UserCounts::charge_queue`] back.
+    pub fn uncharge_queue(&self, bytes: u64) {
+        self.queue_bytes.fetch_sub(bytes, Relaxed);
     }
 
     pub(crate) fn charge_signal(&self, limit: u64) -> bool {

@@ -26,6 +26,7 @@ mod futex;
 mod ipc;
 mod lab;
 mod mm;
+mod mqueue;
 mod notify;
 mod path;
 mod poll;

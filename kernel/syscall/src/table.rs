@@ -218,6 +218,14 @@ calls! {
     67 197 shmdt => ipc::shmdt(address);
     31 195 shmctl => ipc::shmctl(id, command, argument);
 
+    // ---- POSIX message queues ----
+    240 180 mq_open => mqueue::mq_open(name, flags, mode, attributes);
+    241 181 mq_unlink => mqueue::mq_unlink(name);
+    242 182 mq_timedsend => mqueue::mq_timedsend(fd, message, len, priority, timeout);
+    243 183 mq_timedreceive => mqueue::mq_timedreceive(fd, message, len, priority, timeout);
+    244 184 mq_notify => mqueue::mq_notify(fd, event);
+    245 185 mq_getsetattr => mqueue::mq_getsetattr(fd, new, old);
+
     // ---- futexes ----
     202 98 futex => futex::futex(address, op, value, timeout, address2, value3);
     449 449 futex_waitv => futex::futex_waitv(words, count, flags, timeout, clock);

@@ -119,6 +119,10 @@ levels! {
     SysvTable 154;
     /// One System V object.
     SysvObject 155;
+    /// The directory of POSIX message queues, and what new ones are to hold.
+    MessageQueues 156;
+    /// One POSIX message queue.
+    MessageQueue 157;
     /// A user page table (Linux's page_table_lock).
     PageTable 160;
     /// Swap areas and their slots.

@@ -34,6 +34,7 @@ const GROUPS: &[&str] = &[
     "times",
     "rseq",
     "sysv",
+    "mqueue",
     "namespaces",
     "scheduling",
     "lab",

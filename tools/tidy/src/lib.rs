@@ -59,6 +59,7 @@ const ORDER: &[&[&str]] = &[
         "kernel/block",
         "kernel/socket",
         "kernel/kcore",
+        "kernel/mqueue",
         "kernel/tty",
     ],
 ];

@@ -24,6 +24,7 @@ mod inheritance;
 mod lab;
 mod locks;
 mod memory;
+mod mqueue;
 mod names;
 mod namespaces;
 mod overlay;
@@ -124,6 +125,7 @@ const GROUPS: &[(&str, &[Check])] = &[
     ("times", times::CHECKS),
     ("rseq", rseq::CHECKS),
     ("sysv", sysv::CHECKS),
+    ("mqueue", mqueue::CHECKS),
     ("namespaces", namespaces::CHECKS),
     ("scheduling", scheduling::CHECKS),
     ("lab", lab::CHECKS),
