@@ -1,5 +1,7 @@
 //! mount(2), getdents64(2), path limits, capabilities that file operations ask for.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 pub const PATH_MAX: usize = 4096;
 pub const NAME_MAX: usize = 255;
 /// Symbolic links followed in one path walk before ELOOP (path_resolution(7)).
@@ -37,6 +39,48 @@ pub const MS_LAZYTIME: u64 = 1 << 25;
 /// The upper half that very old programs set.
 pub const MS_MGC_VAL: u64 = 0xc0ed_0000;
 pub const MS_MGC_MSK: u64 = 0xffff_0000;
+
+pub const FSOPEN_CLOEXEC: u32 = 1;
+pub const FSMOUNT_CLOEXEC: u32 = 1;
+pub const FSPICK_CLOEXEC: u32 = 1;
+pub const FSPICK_SYMLINK_NOFOLLOW: u32 = 2;
+pub const FSPICK_NO_AUTOMOUNT: u32 = 4;
+pub const FSPICK_EMPTY_PATH: u32 = 8;
+pub const FSCONFIG_SET_FLAG: u32 = 0;
+pub const FSCONFIG_SET_STRING: u32 = 1;
+pub const FSCONFIG_SET_BINARY: u32 = 2;
+pub const FSCONFIG_SET_PATH: u32 = 3;
+pub const FSCONFIG_SET_PATH_EMPTY: u32 = 4;
+pub const FSCONFIG_SET_FD: u32 = 5;
+pub const FSCONFIG_CMD_CREATE: u32 = 6;
+pub const FSCONFIG_CMD_RECONFIGURE: u32 = 7;
+pub const FSCONFIG_CMD_CREATE_EXCL: u32 = 8;
+pub const OPEN_TREE_CLONE: u32 = 1;
+pub const MOVE_MOUNT_F_SYMLINKS: u32 = 1;
+pub const MOVE_MOUNT_F_AUTOMOUNTS: u32 = 2;
+pub const MOVE_MOUNT_F_EMPTY_PATH: u32 = 4;
+pub const MOVE_MOUNT_T_SYMLINKS: u32 = 0x10;
+pub const MOVE_MOUNT_T_AUTOMOUNTS: u32 = 0x20;
+pub const MOVE_MOUNT_T_EMPTY_PATH: u32 = 0x40;
+pub const MOUNT_ATTR_RDONLY: u64 = 1;
+pub const MOUNT_ATTR_NOSUID: u64 = 2;
+pub const MOUNT_ATTR_NODEV: u64 = 4;
+pub const MOUNT_ATTR_NOEXEC: u64 = 8;
+pub const MOUNT_ATTR__ATIME: u64 = 0x70;
+pub const MOUNT_ATTR_NOATIME: u64 = 0x10;
+pub const MOUNT_ATTR_STRICTATIME: u64 = 0x20;
+pub const MOUNT_ATTR_NODIRATIME: u64 = 0x80;
+pub const MOUNT_ATTR_NOSYMFOLLOW: u64 = 0x20_0000;
+
+/// `struct mount_attr` of mount_setattr(2).
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct MountAttr {
+    pub set: u64,
+    pub clear: u64,
+    pub propagation: u64,
+    pub userns_fd: u64,
+}
 
 pub const MNT_FORCE: u32 = 1;
 pub const MNT_DETACH: u32 = 2;

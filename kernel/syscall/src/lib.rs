@@ -26,6 +26,7 @@ mod futex;
 mod ipc;
 mod lab;
 mod mm;
+mod mounts;
 mod mqueue;
 mod notify;
 mod path;

@@ -71,7 +71,7 @@ fn start(base: &Option<Path>) -> Start<'_> {
 }
 
 /// The place a (dirfd, path) pair names.
-fn find(ctx: &Ctx, dirfd: i32, path: &[u8], look: Look) -> Result<Path> {
+pub(crate) fn find(ctx: &Ctx, dirfd: i32, path: &[u8], look: Look) -> Result<Path> {
     let base = base(ctx, dirfd, path)?;
     resolve(&caller(ctx), start(&base), path, look)
 }
@@ -82,7 +82,7 @@ pub(crate) fn find_at(ctx: &Ctx, path: usize, look: Look) -> Result<Path> {
 }
 
 /// As [`find`], for calls with AT_EMPTY_PATH: an empty (or absent) path names `dirfd` itself.
-fn find_or_self(ctx: &Ctx, dirfd: i32, path: usize, flags: u32) -> Result<Path> {
+pub(crate) fn find_or_self(ctx: &Ctx, dirfd: i32, path: usize, flags: u32) -> Result<Path> {
     let follow = if flags & AT_SYMLINK_NOFOLLOW == 0 { Look::FOLLOW } else { Look::empty() };
     if flags & AT_EMPTY_PATH == 0 {
         return find(ctx, dirfd, &read_path(path)?, follow);

@@ -355,6 +355,13 @@ calls! {
     167 224 swapon => swap::swapon(special, flags);
     168 225 swapoff => swap::swapoff(special);
     166 39 umount2 => path::umount2(target, flags);
+    428 428 open_tree => mounts::open_tree(dirfd, path, flags);
+    429 429 move_mount => mounts::move_mount(from_dirfd, from, to_dirfd, to, flags);
+    430 430 fsopen => mounts::fsopen(name, flags);
+    431 431 fsconfig => mounts::fsconfig(fd, command, key, value, aux);
+    432 432 fsmount => mounts::fsmount(fd, flags, attributes);
+    433 433 fspick => mounts::fspick(dirfd, path, flags);
+    442 442 mount_setattr => mounts::mount_setattr(dirfd, path, flags, attributes, size);
     155 41 pivot_root => path::pivot_root(new_root, put_old);
 
     // ---- watching files ----

@@ -243,6 +243,14 @@ impl Drop for Mount {
     /// With the last mount of a file system goes what is cached of it. After a lazy umount(2) that is when the last
     /// user leaves.
     fn drop(&mut self) {
+        // A tree that was never attached goes with what is mounted in it.
+        let children = core::mem::take(&mut self.links.lock().children);
+        for child in children.values() {
+            if let Some((_, dentry)) = child.links.lock().on.take() {
+                dentry.remove_mount();
+            }
+        }
+        drop(children);
         let sb = self.root.inode().sb.clone();
         if sb.mounts.fetch_sub(1, Relaxed) == 1 && !sync::preempt::in_atomic() {
             notify::unmounted(&sb);
@@ -406,6 +414,72 @@ fn remount(target: &Path, flags: u64, data: &[u8]) -> Result<()> {
     sb.ops.remount(sb, flags, data)?;
     sb.set_read_only(flags & MS_RDONLY != 0);
     set_mount_flags(mount, flags)
+}
+
+/// New options of a file system, through no mount in particular: fsconfig(2).
+pub(crate) fn reconfigure(sb: &Arc<SuperBlock>, flags: u64, data: &[u8]) -> Result<()> {
+    let _tree = TREE.lock();
+    let writes = |mount: &Arc<Mount>| Arc::ptr_eq(mount.sb(), sb) && mount.writers.load(Relaxed) > 0;
+    let in_tree = root().map_or(Vec::new(), |root| root.mount.subtree());
+    if flags & MS_RDONLY != 0 && !sb.is_read_only() && in_tree.iter().any(writes) {
+        return Err(Errno::EBUSY);
+    }
+    sb.ops.remount(sb, flags, data)?;
+    sb.set_read_only(flags & MS_RDONLY != 0);
+    CHANGES.announce();
+    Ok(())
+}
+
+/// A copy of the mount from this place on, with all below if `recursive`, in no tree.
+pub(crate) fn copy_tree(from: &Path, recursive: bool) -> Result<Arc<Mount>> {
+    let _tree = TREE.lock();
+    if from.mount.flags().contains(MountFlags::UNBINDABLE) {
+        return Err(Errno::EINVAL);
+    }
+    let top = Mount::new(from.dentry.clone(), from.mount.flags());
+    if recursive {
+        copy_children(&from.mount, &top, Some(&from.dentry));
+    }
+    Ok(top)
+}
+
+/// Puts a mount on a place: a detached one, or one of the tree, with all below it.
+pub(crate) fn move_to(from: &Path, target: &Path) -> Result<()> {
+    let mount = mount_root(from)?;
+    let _tree = TREE.lock();
+    let is_tree_root = ROOT.get().is_some_and(|root| Arc::ptr_eq(root, mount));
+    if is_tree_root || target.inode().is_dir() != mount.root.inode().is_dir() {
+        return Err(Errno::EINVAL);
+    }
+    if target.mount.is_below(mount) {
+        return Err(Errno::ELOOP);
+    }
+    let mut target = target.clone();
+    follow_down(&mut target);
+    if target.dentry.is_unlinked() {
+        return Err(Errno::ENOENT);
+    }
+    mount.detach();
+    mount.attach(&target);
+    Ok(())
+}
+
+/// Sets and clears flags of the mount at a place, or of all below too: all or, if one is written to, none.
+pub(crate) fn change_flags(place: &Path, recursive: bool, set: MountFlags, clear: MountFlags) -> Result<()> {
+    let mount = mount_root(place)?;
+    let _tree = TREE.lock();
+    let all = if recursive { mount.subtree() } else { Vec::from([mount.clone()]) };
+    let busy =
+        |mount: &Arc<Mount>| !mount.flags().contains(MountFlags::RDONLY) && mount.writers.load(Relaxed) > 0;
+    if set.contains(MountFlags::RDONLY) && all.iter().any(busy) {
+        return Err(Errno::EBUSY);
+    }
+    for mount in all {
+        let new = mount.flags().difference(clear) | set;
+        mount.flags.store(new.bits(), Relaxed);
+    }
+    CHANGES.announce();
+    Ok(())
 }
 
 /// Private and slave are what every mount is; sharing is not there, and says so.

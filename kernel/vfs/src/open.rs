@@ -295,6 +295,11 @@ pub fn pseudo_file(name: &[u8], inode: InodeRef, ops: OpsRef, flags: u32) -> Arc
     File::new(Path::new(crate::anon::mount().clone(), dentry), ops, flags)
 }
 
+/// The operations of an O_PATH descriptor.
+pub(crate) fn path_only() -> OpsRef {
+    OpsRef::Static(&PathOnly)
+}
+
 /// What an O_PATH descriptor can do: nothing.
 struct PathOnly;
 

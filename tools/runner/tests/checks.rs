@@ -35,6 +35,7 @@ const GROUPS: &[&str] = &[
     "rseq",
     "sysv",
     "mqueue",
+    "mounting",
     "namespaces",
     "scheduling",
     "lab",

@@ -24,6 +24,7 @@ mod inheritance;
 mod lab;
 mod locks;
 mod memory;
+mod mounting;
 mod mqueue;
 mod names;
 mod namespaces;
@@ -126,6 +127,7 @@ const GROUPS: &[(&str, &[Check])] = &[
     ("rseq", rseq::CHECKS),
     ("sysv", sysv::CHECKS),
     ("mqueue", mqueue::CHECKS),
+    ("mounting", mounting::CHECKS),
     ("namespaces", namespaces::CHECKS),
     ("scheduling", scheduling::CHECKS),
     ("lab", lab::CHECKS),
