@@ -18,6 +18,7 @@
 
 extern crate alloc;
 
+pub mod bitmap;
 mod buffer;
 mod node;
 mod open;

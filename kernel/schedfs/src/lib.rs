@@ -11,6 +11,7 @@
 //! | `/sys/kernel/debug/sched/latency_ns` ... | a knob of a policy, used by it or kept for when it is chosen |
 //! | `/sys/kernel/debug/sched/{migration_cost_ns,nr_migrate}` | when a task counts as warm, how many move at once |
 //! | `/sys/kernel/debug/sched/fair_server/cpuN/{runtime,period}` | the fair class's reservation, in ns |
+//! | `/sys/devices/system/cpu` | which CPUs there are ([`cpus`]) |
 //! | `/proc/schedstat` | counters of each CPU |
 //! | `/proc/sys/kernel/sched_rr_timeslice_ms` | the slice of SCHED_RR; 0 or less puts the default back |
 //! | `/proc/sys/kernel/sched_rt_period_us`, `sched_rt_runtime_us` | the same reservation seen from the other side |
@@ -24,6 +25,7 @@
 
 extern crate alloc;
 
+mod cpus;
 mod number;
 mod rt;
 
@@ -46,6 +48,7 @@ pub fn init() {
     }
     PROC.add("schedstat", text(|out| sched::show::schedstat(out)));
     rt::init();
+    cpus::init();
 }
 
 fn tunable(name: &'static str) -> Node {

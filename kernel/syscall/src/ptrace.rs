@@ -194,8 +194,14 @@ fn segment(at: usize) -> Result<Segment> {
     Ok(Segment { addr, len })
 }
 
+/// Where a register set goes. EINVAL for a part of a register, by which gdb finds out how long those of riscv64 are.
+fn whole_words(at: usize) -> Result<Segment> {
+    let segment = segment(at)?;
+    if segment.len.is_multiple_of(WORD) { Ok(segment) } else { Err(Errno::EINVAL) }
+}
+
 fn get_set(ctx: &Ctx, thread: &Thread, kind: usize, at: usize) -> Result<()> {
-    let to = segment(at)?;
+    let to = whole_words(at)?;
     let bytes = tracing::with_stop(ctx, thread, |stop| bytes_of(stop, kind))?;
     let len = to.len.min(bytes.len());
     usermem::write_bytes(to.addr, &bytes[..len])?;
@@ -203,10 +209,7 @@ fn get_set(ctx: &Ctx, thread: &Thread, kind: usize, at: usize) -> Result<()> {
 }
 
 fn set_set(ctx: &Ctx, thread: &Thread, kind: usize, at: usize) -> Result<()> {
-    let from = segment(at)?;
-    if !from.len.is_multiple_of(WORD) {
-        return Err(Errno::EINVAL);
-    }
+    let from = whole_words(at)?;
     let mut bytes = tracing::with_stop(ctx, thread, |stop| bytes_of(stop, kind))?;
     let len = from.len.min(bytes.len());
     usermem::read_bytes(from.addr, &mut bytes[..len])?;

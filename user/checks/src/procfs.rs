@@ -4,11 +4,13 @@ use crate::{Check, Outcome, ensure, equal, skip};
 use alloc::ffi::CString;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use rt::nr::*;
 use rt::{Errno, Result, fs, io, process};
 
 pub const CHECKS: &[Check] = &[
     ("stat", stat),
+    ("cpus", cpus),
     ("status", status),
     ("maps", maps),
     ("descriptors", descriptors),
@@ -44,6 +46,31 @@ pub const CHECKS: &[Check] = &[
 
 fn text(path: &core::ffi::CStr) -> Result<String> {
     Ok(String::from_utf8_lossy(&fs::read_file(path)?).into_owned())
+}
+
+/// The CPUs by name, in all places that tell them.
+fn cpus() -> Outcome {
+    let online = text(c"/sys/devices/system/cpu/online")?;
+    let listed: Vec<u32> = online
+        .trim()
+        .split(',')
+        .filter_map(|range| {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            Some(first.parse().ok()?..=last.parse().ok()?)
+        })
+        .flatten()
+        .collect();
+    let stat = text(c"/proc/stat")?;
+    let running: Vec<u32> =
+        stat.lines().filter_map(|line| line.strip_prefix("cpu")?.split(' ').next()?.parse().ok()).collect();
+    equal!(listed, running);
+    for cpu in listed {
+        let topology = format!("/sys/devices/system/cpu/cpu{cpu}/topology/core_siblings_list");
+        let siblings = text(&CString::new(topology).map_err(|_| Errno::EINVAL)?)?;
+        ensure!(!siblings.trim().is_empty(), "cpu{cpu} is in no package");
+    }
+    ensure!(text(c"/sys/devices/system/cpu/possible")?.starts_with('0'), "CPU 0 is not possible");
+    Ok(())
 }
 
 fn stat() -> Outcome {

@@ -248,16 +248,20 @@ fn affinity_moves() -> Outcome {
     for round in 0..40 {
         let cpu = (0..64).filter(|cpu| all >> cpu & 1 == 1).cycle().nth(round).unwrap_or(0);
         process::set_affinity(mover.0, 1 << cpu)?;
-        word.store(0, Ordering::SeqCst);
-        // What it stores first may be from before the move; the second is not.
-        for _ in 0..2 {
+        let next = || {
             word.store(0, Ordering::SeqCst);
-            while word.load(Ordering::SeqCst) == 0 {
-                time::sleep_ns(100_000);
+            loop {
+                match word.load(Ordering::SeqCst) {
+                    0 => time::sleep_ns(100_000),
+                    stored => break stored - 1,
+                }
             }
+        };
+        // What it stores first may be from before the move. A hang here is a task that does not move.
+        while next() != cpu as u32 {}
+        for _ in 0..3 {
+            equal!(next(), cpu as u32);
         }
-        let seen = word.load(Ordering::SeqCst) - 1;
-        equal!(seen, cpu as u32);
     }
     Ok(())
 }

@@ -135,9 +135,9 @@ fn running(out: &mut TextBuf, subject: &Subject) -> fmt::Result {
     let allowed = task.map_or(CpuMask::first(cpus), |task| sched::affinity(&task));
     out.write_str("Cpus_allowed:\t")?;
     let allowed = allowed.0 & CpuMask::first(cpus).0;
-    mask(out, allowed, cpus)?;
+    kernfs::bitmap::hex(out, allowed, cpus)?;
     out.write_str("\nCpus_allowed_list:\t")?;
-    ranges(out, allowed)?;
+    kernfs::bitmap::ranges(out, allowed)?;
     writeln!(out, "\nMems_allowed:\t1\nMems_allowed_list:\t0")?;
     let switches = match &subject.thread {
         Some(thread) => usage::of_thread(thread),
@@ -145,31 +145,6 @@ fn running(out: &mut TextBuf, subject: &Subject) -> fmt::Result {
     };
     writeln!(out, "voluntary_ctxt_switches:\t{}", switches.switches_voluntary)?;
     writeln!(out, "nonvoluntary_ctxt_switches:\t{}", switches.switches_involuntary)
-}
-
-/// A set of `bits` numbers in hexadecimal, 32 to a group (Linux's `%*pb`).
-fn mask(out: &mut TextBuf, set: u64, bits: usize) -> fmt::Result {
-    let width = |bits: usize| bits.div_ceil(4);
-    if bits > 32 {
-        write!(out, "{:0width$x},{:08x}", set >> 32, set as u32, width = width(bits - 32))
-    } else {
-        write!(out, "{set:0width$x}", width = width(bits))
-    }
-}
-
-/// A set as ranges, `0-3,5` (Linux's `%*pbl`).
-fn ranges(out: &mut TextBuf, set: u64) -> fmt::Result {
-    let (mut at, mut separator) = (0, "");
-    while at < 64 && set >> at != 0 {
-        let first = at + (set >> at).trailing_zeros();
-        let last = first + (set >> first).trailing_ones() - 1;
-        write!(out, "{separator}{first}")?;
-        if last > first {
-            write!(out, "-{last}")?;
-        }
-        (at, separator) = (last + 1, ",");
-    }
-    Ok(())
 }
 
 impl Subject {
