@@ -5,8 +5,8 @@ use crate::signal::{self, SigInfo};
 use crate::{pid, work};
 use abi::signal::SIGKILL;
 use alloc::sync::Arc;
-use core::sync::atomic::AtomicU64;
-use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use core::sync::atomic::{AtomicU32, AtomicU64};
 use klog::{pr_err, pr_warn};
 use sync::SpinLock;
 use sync::levels::Leaf;
@@ -17,11 +17,15 @@ pub const SCORE_ADJ_MIN: i32 = -1000;
 pub const SCORE_ADJ_MAX: i32 = 1000;
 
 /// How long a victim may take to end before another is chosen.
-const PATIENCE_NS: u64 = 2_000_000_000;
+const PATIENCE_NS: u64 = 5_000_000_000;
 const STEP_NS: u64 = 5_000_000;
 
 static KILLS: AtomicU64 = AtomicU64::new(0);
 static VICTIM: SpinLock<Option<Victim>, Leaf> = SpinLock::new(None);
+/// The task that is choosing, or none. Writing the report takes long: who chose meanwhile took the next one, and so on
+/// down to the shell.
+static CHOOSER: AtomicU32 = AtomicU32::new(NOBODY);
+const NOBODY: u32 = u32::MAX;
 
 struct Victim {
     process: Arc<Process>,
@@ -54,13 +58,50 @@ pub fn out_of_memory(order: usize) -> bool {
         wait_for(&victim);
         return true;
     }
+    let Some(turn) = Turn::take() else {
+        pause();
+        return true;
+    };
+    // One may have been chosen since.
+    let victim = current_victim().or_else(|| choose_and_kill(order));
+    drop(turn);
+    if let Some(victim) = &victim {
+        wait_for(victim);
+    }
+    victim.is_some()
+}
+
+fn choose_and_kill(order: usize) -> Option<Arc<Process>> {
     let Some((victim, score)) = choose() else {
         pr_err!("Out of memory and no killable processes...");
-        return false;
+        return None;
     };
     kill(&victim, score, order);
-    wait_for(&victim);
-    true
+    Some(victim)
+}
+
+/// The right to choose a victim.
+struct Turn {
+    nested: bool,
+}
+
+impl Turn {
+    /// `None` while another task has it. Who has it may need memory for the report, and then chooses once more.
+    fn take() -> Option<Turn> {
+        let me = task::current().id().0;
+        match CHOOSER.compare_exchange(NOBODY, me, Acquire, Relaxed) {
+            Ok(_) => Some(Turn { nested: false }),
+            Err(chooser) => (chooser == me).then_some(Turn { nested: true }),
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if !self.nested {
+            CHOOSER.store(NOBODY, Release);
+        }
+    }
 }
 
 /// The process that is on its way out, unless it takes too long.
@@ -70,7 +111,9 @@ fn current_victim() -> Option<Arc<Process>> {
         let victim = slot.as_ref()?;
         (victim.process.clone(), victim.since_ns)
     };
-    let gone = process.state() != ProcessState::Alive || process.mm().is_none();
+    // A zombie: its memory and what its descriptors held are free. Without its address space alone it may not have
+    // freed that yet.
+    let gone = process.state() != ProcessState::Alive;
     let late = time::monotonic_ns().saturating_sub(since_ns) > PATIENCE_NS;
     if !gone && !late {
         return Some(process);
@@ -83,13 +126,16 @@ fn current_victim() -> Option<Arc<Process>> {
 /// Waits a moment for the victim's memory. The caller itself being the victim, it must go on to die.
 fn wait_for(victim: &Arc<Process>) {
     for _ in 0..20 {
-        let ended = victim.state() != ProcessState::Alive || victim.mm().is_none();
-        if ended || task::current().fatal_pending() {
+        if victim.state() != ProcessState::Alive || task::current().fatal_pending() {
             return;
         }
-        let deadline_ns = time::monotonic_ns() + STEP_NS;
-        let _ = task::wait_alone::<()>(&"oom_kill", WaitMode::Killable, Some(deadline_ns), || None);
+        pause();
     }
+}
+
+fn pause() {
+    let deadline_ns = time::monotonic_ns() + STEP_NS;
+    let _ = task::wait_alone::<()>(&"oom_kill", WaitMode::Killable, Some(deadline_ns), || None);
 }
 
 /// Points of a process: resident pages, pages in swap, page tables, and what its descriptors hold, moved by

@@ -22,13 +22,13 @@ fn hogs_share_by_weight() {
 }
 
 /// A turn is a share of the period; who has had its turn waits until the others' virtual times have caught up, which
-/// is a period, or what the least slice makes of it for the light. Four times that: sleepers come with credit, each
+/// is a period, or what the least slice makes of it for the light. Six times that: sleepers come with credit, each
 /// time, and CFS promises no bound for that.
 #[test]
 fn nobody_waits_for_long() {
     laws::nobody_waits_longer_than(&INFO, |weight, total, tasks| {
         let period_ns = (6 * MS).max(tasks * 3 * MS / 4);
-        4 * period_ns.max(3 * MS / 4 * total / weight)
+        6 * period_ns.max(3 * MS / 4 * total / weight)
     });
 }
 
