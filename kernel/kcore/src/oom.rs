@@ -2,11 +2,11 @@
 
 use crate::process::{Process, ProcessState};
 use crate::signal::{self, SigInfo};
-use crate::{pid, work};
+use crate::{Thread, pid, work};
 use abi::signal::SIGKILL;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use core::sync::atomic::{AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use klog::{pr_err, pr_warn};
 use sync::SpinLock;
 use sync::levels::Leaf;
@@ -26,6 +26,13 @@ static VICTIM: SpinLock<Option<Victim>, Leaf> = SpinLock::new(None);
 /// down to the shell.
 static CHOOSER: AtomicU32 = AtomicU32::new(NOBODY);
 const NOBODY: u32 = u32::MAX;
+/// How long an allocation that fails beside free memory does not cost a process; since when and when last that was so.
+const SPARE_NS: u64 = 2_000_000_000;
+const PAUSE_NS: u64 = 200_000_000;
+static SPARED_SINCE_NS: AtomicU64 = AtomicU64::new(0);
+static SPARED_LAST_NS: AtomicU64 = AtomicU64::new(0);
+/// The last victim did not end in time.
+static LAST_WAS_LATE: AtomicBool = AtomicBool::new(false);
 
 struct Victim {
     process: Arc<Process>,
@@ -62,8 +69,12 @@ pub fn out_of_memory(order: usize) -> bool {
         pause();
         return true;
     };
-    // One may have been chosen since.
-    let victim = current_victim().or_else(|| choose_and_kill(order));
+    // Choosing may take long, and everybody who was large at its beginning may be ending by now: look around after it.
+    let candidate = choose();
+    if enough_by_now() {
+        return true;
+    }
+    let victim = current_victim().or_else(leaving).or_else(|| kill(candidate, order));
     drop(turn);
     if let Some(victim) = &victim {
         wait_for(victim);
@@ -71,13 +82,49 @@ pub fn out_of_memory(order: usize) -> bool {
     victim.is_some()
 }
 
-fn choose_and_kill(order: usize) -> Option<Arc<Process>> {
-    let Some((victim, score)) = choose() else {
-        pr_err!("Out of memory and no killable processes...");
+/// Kills the largest process, short of memory or not (SysRq-f). False when there is nobody to kill. May sleep.
+pub fn kill_largest() -> bool {
+    let victim = kill(choose(), 0);
+    if let Some(victim) = &victim {
+        wait_for(victim);
+    }
+    victim.is_some()
+}
+
+/// Whether others have freed enough since the allocation failed: then nobody needs to die. But not for longer than
+/// [`SPARE_NS`] without a pause: what fails then is an allocation of more pages together than there are.
+fn enough_by_now() -> bool {
+    if mem::short_pages() > 0 {
+        return false;
+    }
+    let now_ns = time::monotonic_ns();
+    let last_ns = SPARED_LAST_NS.swap(now_ns, Relaxed);
+    if now_ns.saturating_sub(last_ns) > PAUSE_NS {
+        SPARED_SINCE_NS.store(now_ns, Relaxed);
+    }
+    if now_ns.saturating_sub(SPARED_SINCE_NS.load(Relaxed)) < SPARE_NS {
+        return true;
+    }
+    SPARED_LAST_NS.store(0, Relaxed);
+    false
+}
+
+/// A process that is ending anyway and has not given back its memory, as the victim: nobody else needs to die for that.
+/// None after one that took too long.
+fn leaving() -> Option<Arc<Process>> {
+    if LAST_WAS_LATE.swap(false, Relaxed) {
         return None;
-    };
-    kill(&victim, score, order);
-    Some(victim)
+    }
+    let mut found = None;
+    pid::for_each_process(|process| {
+        let ends = process.exiting.load(SeqCst) && process.state() == ProcessState::Alive;
+        if found.is_none() && ends && !process.is_kernel && process.mm().is_some() {
+            found = Some(process.clone());
+        }
+    });
+    let process = found?;
+    *VICTIM.lock() = Some(Victim { process: process.clone(), since_ns: time::monotonic_ns() });
+    Some(process)
 }
 
 /// The right to choose a victim.
@@ -118,6 +165,7 @@ fn current_victim() -> Option<Arc<Process>> {
     if !gone && !late {
         return Some(process);
     }
+    LAST_WAS_LATE.store(late && !gone, Relaxed);
     let old = VICTIM.lock().take_if(|victim| Arc::ptr_eq(&victim.process, &process));
     drop(old);
     None
@@ -193,9 +241,25 @@ fn choose() -> Option<(Arc<Process>, i64)> {
     best
 }
 
-fn kill(victim: &Arc<Process>, points: i64, order: usize) {
-    let Some(thread) = victim.main_thread() else { return };
-    let invoker = crate::Thread::current().map_or_else(|| task::current().name(), |t| t.comm());
+/// Kills whom [`choose`] found, and says so.
+fn kill(candidate: Option<(Arc<Process>, i64)>, order: usize) -> Option<Arc<Process>> {
+    let Some((victim, points)) = candidate else {
+        pr_err!("Out of memory and no killable processes...");
+        return None;
+    };
+    if let Some(thread) = victim.main_thread() {
+        report(&victim, &thread, points, order);
+        KILLS.fetch_add(1, Relaxed);
+        SPARED_LAST_NS.store(0, Relaxed);
+        *VICTIM.lock() = Some(Victim { process: victim.clone(), since_ns: time::monotonic_ns() });
+        let _ = signal::send_forced(&victim, SigInfo::kernel(SIGKILL));
+        debug_assert!(thread.work() & work::EXIT != 0 || victim.state() != ProcessState::Alive);
+    }
+    Some(victim)
+}
+
+fn report(victim: &Process, thread: &Thread, points: i64, order: usize) {
+    let invoker = Thread::current().map_or_else(|| task::current().name(), |t| t.comm());
     pr_warn!("{invoker} invoked oom-killer: gfp_mask=0x0, order={order}, oom_score_adj=0");
     report_memory();
     let kib = |pages: u64| pages * (arch::PAGE_SIZE as u64 / 1024);
@@ -213,10 +277,6 @@ fn kill(victim: &Arc<Process>, points: i64, order: usize) {
         kib(usage.tables),
         victim.oom_score_adj.load(Relaxed)
     );
-    KILLS.fetch_add(1, Relaxed);
-    *VICTIM.lock() = Some(Victim { process: victim.clone(), since_ns: time::monotonic_ns() });
-    let _ = signal::send_forced(victim, SigInfo::kernel(SIGKILL));
-    debug_assert!(thread.work() & work::EXIT != 0 || victim.state() != ProcessState::Alive);
 }
 
 /// The list of who uses what.

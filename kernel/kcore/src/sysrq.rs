@@ -34,7 +34,7 @@ const KEYS: &[Key] = &[
         action: "Manual OOM execution",
         help: "memory-full-oom-kill(f)",
         run: || {
-            let _ = oom::out_of_memory(0); // it says itself when there is nobody to kill
+            let _ = oom::kill_largest(); // it says itself when there is nobody to kill
         },
     },
     Key { letter: b'i', action: "Kill All Tasks", help: "kill-all-tasks(i)", run: || signal_all(SIGKILL) },
