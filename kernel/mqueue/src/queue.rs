@@ -194,6 +194,10 @@ impl State {
         let Some(Message { priority, bytes }) = message.take() else { return Ok(()) };
         let list = self.messages.entry(priority).or_default();
         if list.try_reserve(1).is_err() {
+            // An empty list would hide the messages of lower priority.
+            if list.is_empty() {
+                self.messages.remove(&priority);
+            }
             return Err(Errno::ENOMEM);
         }
         self.count += 1;

@@ -243,14 +243,18 @@ impl Drop for Mount {
     /// With the last mount of a file system goes what is cached of it. After a lazy umount(2) that is when the last
     /// user leaves.
     fn drop(&mut self) {
-        // A tree that was never attached goes with what is mounted in it.
-        let children = core::mem::take(&mut self.links.lock().children);
-        for child in children.values() {
+        // A tree that was never attached goes with what is mounted in it, however deep: by a list, the stack is short.
+        let mut pending: Vec<Arc<Mount>> =
+            core::mem::take(&mut self.links.lock().children).into_values().collect();
+        while let Some(child) = pending.pop() {
             if let Some((_, dentry)) = child.links.lock().on.take() {
                 dentry.remove_mount();
             }
+            // Somebody may still stand in it; else it goes here, without children.
+            if let Some(child) = Arc::into_inner(child) {
+                pending.extend(core::mem::take(&mut child.links.lock().children).into_values());
+            }
         }
-        drop(children);
         let sb = self.root.inode().sb.clone();
         if sb.mounts.fetch_sub(1, Relaxed) == 1 && !sync::preempt::in_atomic() {
             notify::unmounted(&sb);
@@ -358,27 +362,37 @@ fn source_path(caller: &Caller, source: &[u8]) -> Result<Path> {
 fn bind(caller: &Caller, source: &[u8], target: &Path, recursive: bool) -> Result<()> {
     let from = source_path(caller, source)?;
     let _tree = TREE.lock();
+    add(copied(&from, recursive)?, target.clone())
+}
+
+/// A copy of the mount from this place on, with all below if `recursive`, in no tree. The tree's lock is held.
+fn copied(from: &Path, recursive: bool) -> Result<Arc<Mount>> {
     if from.mount.flags().contains(MountFlags::UNBINDABLE) {
         return Err(Errno::EINVAL);
     }
     let top = Mount::new(from.dentry.clone(), from.mount.flags());
     if recursive {
-        copy_children(&from.mount, &top, Some(&from.dentry));
+        copy_children(from, &top);
     }
-    add(top, target.clone())
+    Ok(top)
 }
 
-/// Copies the mounts on `from` (below `within`) to the same places of `to`.
-fn copy_children(from: &Arc<Mount>, to: &Arc<Mount>, within: Option<&Arc<Dentry>>) {
-    for child in from.children() {
-        let Some(on) = child.mountpoint() else { continue };
-        let outside = within.is_some_and(|within| !on.dentry.is_within(within));
-        if outside || child.flags().contains(MountFlags::UNBINDABLE) {
-            continue;
+/// Copies the mounts below a place to the same places of `to`. By a list and not by calls: mounts may stand in each
+/// other as deep as one likes, and the stack is short.
+fn copy_children(from: &Path, to: &Arc<Mount>) {
+    let mut pairs = alloc::vec![(from.mount.clone(), to.clone())];
+    while let Some((from_mount, to)) = pairs.pop() {
+        let is_top = Arc::ptr_eq(&from_mount, &from.mount);
+        for child in from_mount.children() {
+            let Some(on) = child.mountpoint() else { continue };
+            let outside = is_top && !on.dentry.is_within(&from.dentry);
+            if outside || child.flags().contains(MountFlags::UNBINDABLE) {
+                continue;
+            }
+            let copy = Mount::new(child.root.clone(), child.flags());
+            copy.attach(&Path::new(to.clone(), on.dentry));
+            pairs.push((child, copy));
         }
-        let copy = Mount::new(child.root.clone(), child.flags());
-        copy_children(&child, &copy, None);
-        copy.attach(&Path::new(to.clone(), on.dentry));
     }
 }
 
@@ -433,14 +447,7 @@ pub(crate) fn reconfigure(sb: &Arc<SuperBlock>, flags: u64, data: &[u8]) -> Resu
 /// A copy of the mount from this place on, with all below if `recursive`, in no tree.
 pub(crate) fn copy_tree(from: &Path, recursive: bool) -> Result<Arc<Mount>> {
     let _tree = TREE.lock();
-    if from.mount.flags().contains(MountFlags::UNBINDABLE) {
-        return Err(Errno::EINVAL);
-    }
-    let top = Mount::new(from.dentry.clone(), from.mount.flags());
-    if recursive {
-        copy_children(&from.mount, &top, Some(&from.dentry));
-    }
-    Ok(top)
+    copied(from, recursive)
 }
 
 /// Puts a mount on a place: a detached one, or one of the tree, with all below it.

@@ -10,6 +10,7 @@ pub const CHECKS: &[Check] = &[
     ("steps", steps),
     ("reconfigured", reconfigured),
     ("trees", trees),
+    ("deep", deep),
     ("moved", moved),
     ("attributes_change", attributes_change),
     ("bad_steps", bad_steps),
@@ -91,6 +92,34 @@ fn below(check: fn() -> Outcome) -> Outcome {
 
 const A: &CStr = c"/tmp/checks-mounting/a";
 const B: &CStr = c"/tmp/checks-mounting/b";
+
+/// Mounts in mounts, deeper than calls could follow in a kernel's stack: copied, dropped, bound and taken away.
+fn deep() -> Outcome {
+    below(|| {
+        const BIND_ALL: usize = 0x1000 | 0x4000;
+        const LAZY: u32 = 2;
+        fs::chdir(A)?;
+        for _ in 0..300 {
+            fs::mkdir(c"d", 0o755)?;
+            fs::mount(c"deep", c"d", c"tmpfs", 0, c"size=64k")?;
+            fs::chdir(c"d")?;
+        }
+        fs::chdir(c"/")?;
+        let copy = call(__NR_open_tree, [CWD as usize, at(A), 1 | RECURSIVE, 0, 0])?;
+        io::close(copy as _)?;
+        call(__NR_mount, [at(A), at(B), 0, BIND_ALL, 0])?;
+        ensure!(
+            mounts()?.lines().filter(|line| line.starts_with("deep ")).count() == 600,
+            "not all were bound"
+        );
+        fs::umount(B, LAZY)?;
+        ensure!(
+            mounts()?.lines().filter(|line| line.starts_with("deep ")).count() == 300,
+            "not all are gone"
+        );
+        Ok(())
+    })
+}
 
 fn steps() -> Outcome {
     below(|| {
