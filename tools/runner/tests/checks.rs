@@ -1,6 +1,9 @@
 //! The program `checks`, which states what Linux does, on every build of the kernel; and on the host's own Linux,
 //! since a check that fails there would state something else.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::Command;
 
 use runner::arch::Arch;
@@ -73,6 +76,25 @@ fn the_guest_does_what_linux_does() {
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
+/// A directory in which every user may work, as in `/tmp`; gone with all that is in it at the end.
+struct OpenDir(PathBuf);
+
+impl OpenDir {
+    fn new() -> OpenDir {
+        let dir = std::env::temp_dir().join(format!("ochre-checks-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir(&dir).expect("a directory for the checks' files");
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o1777)).expect("its mode");
+        OpenDir(dir)
+    }
+}
+
+impl Drop for OpenDir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
 #[test]
 fn the_checks_hold_on_the_hosts_linux() {
     progress::set_quiet(true);
@@ -80,7 +102,8 @@ fn the_checks_hold_on_the_hosts_linux() {
     let toolchain = setup::toolchain(arch).expect("a toolchain");
     let programs = cargo::programs(arch, toolchain).expect("programs");
     let checks = programs.iter().find(|program| program.name == "checks").expect("checks is among them");
-    let output = Command::new(&checks.path).output().expect("it starts");
+    let dir = OpenDir::new();
+    let output = Command::new(&checks.path).env("CHECKS_TMP", &dir.0).output().expect("it starts");
     let report = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{}", failures(&report));
 }

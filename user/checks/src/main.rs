@@ -3,7 +3,7 @@
 //! `checks [--list] [GROUP[/NAME]...]` runs each check in a process of its own and prints one line:
 //! `ok GROUP/NAME`, `FAIL GROUP/NAME: why`, or `skip GROUP/NAME: why` where what it needs was not given; the last line is `N passed, M failed`. Everything passes
 //! on Linux first: a check states what Linux does. A check that dies or hangs is a failure and does not
-//! stop the others.
+//! stop the others. Their files are made below `CHECKS_TMP`, or else `/tmp`, and stay.
 
 #![no_std]
 #![no_main]

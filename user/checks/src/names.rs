@@ -3,10 +3,11 @@
 use crate::{Check, Outcome, ensure, equal};
 use alloc::ffi::CString;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::ffi::CStr;
 use rt::nr::*;
-use rt::{Errno, fs, io, process, syscall};
+use rt::{Errno, env, fs, io, process, syscall};
 
 pub const CHECKS: &[Check] = &[
     ("make_and_remove", make_and_remove),
@@ -26,11 +27,16 @@ pub const CHECKS: &[Check] = &[
     ("negative_then_created", negative_then_created),
 ];
 
-/// A fresh directory that is also the working directory. Its name has the time in it: directories of earlier runs
-/// stay, and process numbers come again.
+/// A path that nothing has yet, below `CHECKS_TMP` or else `/tmp`. It has the time in it: files of earlier runs stay,
+/// and process numbers come again.
+pub fn fresh(tag: &str) -> String {
+    let top = env::var("CHECKS_TMP").unwrap_or("/tmp");
+    format!("{top}/{tag}-{}-{}", process::getpid(), rt::time::now_ns())
+}
+
+/// A fresh directory that is also the working directory.
 pub fn scratch() -> Result<CString, Errno> {
-    let path = CString::new(format!("/tmp/checks-{}-{}", process::getpid(), rt::time::now_ns()))
-        .map_err(|_| Errno::EINVAL)?;
+    let path = CString::new(fresh("checks")).map_err(|_| Errno::EINVAL)?;
     fs::mkdir(&path, 0o777)?;
     fs::chdir(&path)?;
     Ok(path)

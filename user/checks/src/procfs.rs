@@ -1,5 +1,6 @@
 //! Files under /proc that programs read.
 
+use crate::names::fresh;
 use crate::{Check, Outcome, ensure, equal, skip};
 use alloc::ffi::CString;
 use alloc::format;
@@ -195,7 +196,7 @@ fn system_files() -> Outcome {
 
 /// A blank in the name of a mount point is written in octal.
 fn mount_names() -> Outcome {
-    let dir = format!("/tmp/mount of {}", process::getpid());
+    let dir = fresh("mount of");
     let path = CString::new(dir.as_str()).map_err(|_| Errno::EINVAL)?;
     fs::mkdir(&path, 0o755)?;
     if fs::mount(c"a device", &path, c"tmpfs", MS_NOSUID, c"") == Err(Errno::EPERM) {
@@ -399,7 +400,7 @@ fn pipe_limit() -> Outcome {
 }
 
 fn locks() -> Outcome {
-    let path = CString::new(format!("/tmp/locked-{}", process::getpid())).map_err(|_| Errno::EINVAL)?;
+    let path = CString::new(fresh("locked")).map_err(|_| Errno::EINVAL)?;
     let fd = fs::open(&path, O_RDWR | O_CREAT, 0o600)?;
     let inode = fs::fstat(fd)?.st_ino;
     const LOCK_EX: usize = 2;
@@ -556,7 +557,7 @@ fn kernel_log_places() -> Outcome {
 
 /// poll(2) of the mounts' files tells of a change, once.
 fn mount_changes() -> Outcome {
-    let dir = CString::new(format!("/tmp/checks.mount.{}", process::getpid())).unwrap_or_default();
+    let dir = CString::new(fresh("mount")).unwrap_or_default();
     fs::mkdir(&dir, 0o700)?;
     let files = [c"/proc/self/mounts", c"/proc/self/mountinfo"];
     let fds = files.map(|path| fs::open(path, O_RDONLY | O_CLOEXEC, 0).unwrap_or(-1));

@@ -1,6 +1,6 @@
 //! What /proc/PID tells, held against what the program knows about itself.
 
-use crate::{Check, Failure, Outcome, ensure, equal};
+use crate::{Check, Failure, Outcome, ensure, equal, names};
 use alloc::ffi::CString;
 use alloc::format;
 use alloc::string::String;
@@ -286,14 +286,13 @@ fn maps_follow_mmap() -> Outcome {
 }
 
 /// A directory of the check's own.
-fn scratch() -> Result<()> {
-    let dir = c(format!("/tmp/procpid-{}", process::getpid()));
-    fs::mkdir(&dir, 0o755)?;
-    fs::chdir(&dir)
+fn scratch() -> Result<String> {
+    let dir = names::scratch()?;
+    Ok(dir.to_string_lossy().into_owned())
 }
 
 fn maps_of_a_file() -> Outcome {
-    scratch()?;
+    let dir = scratch()?;
     let fd = fs::open(c"mapped file", O_RDWR | O_CREAT, 0o644)?;
     fs::ftruncate(fd, 3 * mm::PAGE as u64)?;
     // SAFETY: 1. the kernel chooses unused addresses.
@@ -306,7 +305,7 @@ fn maps_of_a_file() -> Outcome {
     let (major, minor) = (stat.st_dev >> 8 & 0xfff, stat.st_dev & 0xff | stat.st_dev >> 12 & 0xfff00);
     let head = format!("r--s 00001000 {major:02x}:{minor:02x} {} ", stat.st_ino);
     ensure!(rest.starts_with(&head), "{rest:?} does not begin with {head:?}");
-    let path = format!("/tmp/procpid-{}/mapped file", process::getpid());
+    let path = format!("{dir}/mapped file");
     ensure!(rest.ends_with(&path), "{rest:?} does not end with {path}");
     equal!(rest.len() - path.len() + format!("{at:08x}-{end:08x} ").len(), 73);
     fs::unlink(c"mapped file")?;
@@ -457,14 +456,14 @@ fn descriptor_links() -> Outcome {
 }
 
 fn deleted_file() -> Outcome {
-    scratch()?;
+    let dir = scratch()?;
     let fd = fs::open(c"gone", O_RDWR | O_CREAT, 0o644)?;
     io::write_all(fd, b"still here")?;
     fs::unlink(c"gone")?;
     let path = c(format!("/proc/self/fd/{fd}"));
     let mut target = [0; 128];
     let target = String::from_utf8_lossy(fs::readlink(&path, &mut target)?).into_owned();
-    equal!(target, format!("/tmp/procpid-{}/gone (deleted)", process::getpid()));
+    equal!(target, format!("{dir}/gone (deleted)"));
     equal!(fs::read_file(&path)?, b"still here");
     equal!(fs::stat(&path)?.st_ino, fs::fstat(fd)?.st_ino);
     Ok(())

@@ -1,5 +1,6 @@
 //! Unix-domain sockets.
 
+use crate::names::fresh;
 use crate::{Check, Outcome, ensure, equal};
 use alloc::vec::Vec;
 use rt::io::{self, Fd};
@@ -333,7 +334,7 @@ fn reset() -> Outcome {
 // ---- names ----
 
 fn path_server() -> Outcome {
-    let path = alloc::format!("/tmp/checks-sock-{}\0", process::getpid());
+    let path = fresh("sock") + "\0";
     let cpath = core::ffi::CStr::from_bytes_with_nul(path.as_bytes()).map_err(|_| Errno::EINVAL)?;
     let server = socket(STREAM)?;
     let client = socket(STREAM)?;
@@ -431,7 +432,7 @@ fn connect_errors() -> Outcome {
     // Abstract names are a type's own, paths are not.
     equal!(connect(fd, &name), Err(Errno::ECONNREFUSED));
     bind(socket(STREAM)?, &name)?;
-    let path = alloc::format!("/tmp/checks-type-{}\0", process::getpid());
+    let path = fresh("type") + "\0";
     let datagram = socket(DGRAM)?;
     bind(datagram, path.as_bytes())?;
     equal!(connect(fd, path.as_bytes()), Err(Errno::EPROTOTYPE));
