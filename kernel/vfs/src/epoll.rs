@@ -296,7 +296,6 @@ impl Epoll {
     fn harvest(&self, max: usize, events: &mut Vec<EpollEvent>) -> Result<()> {
         let queued = self.ready.list.lock().items.len();
         events.try_reserve(queued.min(max)).map_err(|_| Errno::ENOMEM)?;
-        let mut again = false;
         for _ in 0..queued {
             if events.len() == max {
                 break;
@@ -312,11 +311,10 @@ impl Epoll {
                 item.events.fetch_and(PRIVATE, Ordering::SeqCst);
             } else if wanted & EPOLLET == 0 {
                 self.requeue(item);
-                again = true;
             }
         }
-        if again {
-            // Another waiter may take what we left.
+        // Another waiter may take what is left: what is still ready, and what did not fit.
+        if !self.ready.list.lock().items.is_empty() {
             self.ready.queue.wake_one();
         }
         Ok(())

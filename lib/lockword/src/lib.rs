@@ -26,7 +26,7 @@ pub use once::OnceWord;
 pub use rw::RwWord;
 pub use sem::SemWord;
 pub use seq::SeqWord;
-pub use sleep::{RUNNING, SleepEnd, SleepWord, Sleeper, sleep};
+pub use sleep::{RUNNING, SleepEnd, SleepWord, Sleeper, Slept, sleep};
 pub use spin::SpinWord;
 
 use core::sync::atomic::{AtomicU32, Ordering};

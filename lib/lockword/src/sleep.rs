@@ -49,10 +49,10 @@ impl<W: Word> SleepWord<W> {
         W::fence(Ordering::SeqCst);
     }
 
-    /// The task itself: it does not sleep after all.
+    /// The task itself: it does not sleep after all. True when somebody has turned the announcement back before.
     #[inline]
-    pub fn take_back(&self) {
-        self.0.store(RUNNING, Ordering::Release);
+    pub fn take_back(&self) -> bool {
+        self.0.swap(RUNNING, Ordering::AcqRel) == RUNNING
     }
 
     /// Anybody: turns a sleep that `accept` agrees to back. True for the one caller that did. The condition was made
@@ -80,7 +80,7 @@ pub trait Sleeper {
     fn is_announced(&self) -> bool;
 
     /// [`SleepWord::take_back`].
-    fn take_back(&self);
+    fn take_back(&self) -> bool;
 
     /// Whether a signal ends the sleep.
     fn interrupted(&self) -> bool;
@@ -96,11 +96,23 @@ pub enum SleepEnd {
     Timeout,
 }
 
+/// How a sleep ended well.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Slept<R> {
+    pub value: R,
+    /// A wake-up came while the value was being taken. It may have been for another value, so one who is woken alone
+    /// (exclusively) hands it on: the next sleeper was passed over for it.
+    pub spare_wake: bool,
+}
+
 /// Sleeps until `attempt` yields a value. Whoever makes it succeed wakes the sleeper after that.
 ///
 /// An attempt may itself sleep (take a contended mutex). Then the announcement is gone, and is made again before the
 /// next attempt, so that no wake-up in between is lost.
-pub fn sleep<R>(sleeper: &impl Sleeper, attempt: &mut dyn FnMut() -> Option<R>) -> Result<R, SleepEnd> {
+pub fn sleep<R>(
+    sleeper: &impl Sleeper,
+    attempt: &mut dyn FnMut() -> Option<R>,
+) -> Result<Slept<R>, SleepEnd> {
     let result = loop {
         sleeper.announce();
         if let Some(value) = attempt() {
@@ -110,10 +122,9 @@ pub fn sleep<R>(sleeper: &impl Sleeper, attempt: &mut dyn FnMut() -> Option<R>) 
             break Err(SleepEnd::Signal);
         }
         if sleeper.is_announced() && sleeper.sleep() {
-            sleeper.take_back();
             break attempt().ok_or(SleepEnd::Timeout);
         }
     };
-    sleeper.take_back();
-    result
+    let spare_wake = sleeper.take_back();
+    result.map(|value| Slept { value, spare_wake })
 }

@@ -3,7 +3,7 @@
 use lockword::{MutexWord, OnceWord, RwWord, SemWord, SeqWord, SleepWord, Sleeper, SpinWord, Word, sleep};
 use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use loom::sync::{Arc, Mutex};
-use loom::thread;
+use loom::thread::{self, Thread};
 
 /// Loom's integer as a [`Word`]: the trait and the type are both foreign here.
 struct Model(AtomicU32);
@@ -195,16 +195,23 @@ const SLEEPING: u32 = 1;
 struct Task {
     state: SleepWord<Model>,
     signal: AtomicBool,
+    thread: Thread,
 }
 
 impl Task {
+    /// The calling thread's.
     fn new() -> Arc<Task> {
-        Arc::new(Task { state: SleepWord::from_word(model()), signal: AtomicBool::new(false) })
+        let (state, signal) = (SleepWord::from_word(model()), AtomicBool::new(false));
+        Arc::new(Task { state, signal, thread: thread::current() })
     }
 
     /// Whether it had to be woken.
     fn wake(&self) -> bool {
-        self.state.wake(|_| true)
+        let woken = self.state.wake(|_| true);
+        if woken {
+            self.thread.unpark();
+        }
+        woken
     }
 }
 
@@ -215,17 +222,17 @@ impl Sleeper for Task {
     fn is_announced(&self) -> bool {
         self.state.state() == SLEEPING
     }
-    fn take_back(&self) {
-        self.state.take_back();
+    fn take_back(&self) -> bool {
+        self.state.take_back()
     }
     fn interrupted(&self) -> bool {
         self.signal.load(Ordering::Relaxed)
     }
     /// The scheduler reads the state under a lock that the waker takes next, so it sees a wake-up that is over. A
-    /// sleeper that nobody wakes makes the model run out of branches, which is a failure.
+    /// sleeper that nobody wakes is a deadlock, which the model reports.
     fn sleep(&self) -> bool {
         while self.state.word().fetch_or(0, Ordering::AcqRel) == SLEEPING {
-            thread::yield_now();
+            thread::park();
         }
         false
     }
@@ -239,14 +246,28 @@ impl Queue {
         Queue(Mutex::new(Vec::new()))
     }
 
-    fn wait<R>(&self, mut attempt: impl FnMut() -> Option<R>) -> R {
+    fn wait<R>(&self, attempt: impl FnMut() -> Option<R>) -> R {
+        self.sleep(attempt).0
+    }
+
+    /// With whether a wake-up is left over.
+    fn sleep<R>(&self, mut attempt: impl FnMut() -> Option<R>) -> (R, bool) {
         if let Some(value) = attempt() {
-            return value;
+            return (value, false);
         }
         let task = Task::new();
         self.0.lock().expect("no panic").push(task.clone());
-        let value = sleep(&*task, &mut attempt).ok().expect("no signal, no deadline");
+        let slept = sleep(&*task, &mut attempt).ok().expect("no signal, no deadline");
         self.0.lock().expect("no panic").retain(|queued| !Arc::ptr_eq(queued, &task));
+        (slept.value, slept.spare_wake)
+    }
+
+    /// As `WaitQueue::wait_exclusive`.
+    fn wait_exclusive<R>(&self, attempt: impl FnMut() -> Option<R>) -> R {
+        let (value, spare_wake) = self.sleep(attempt);
+        if spare_wake {
+            self.wake_one();
+        }
         value
     }
 
@@ -279,6 +300,32 @@ fn no_wake_up_is_lost() {
             queue.wake_all();
         }
         thread.join().expect("no panic");
+    });
+}
+
+/// Two things are posted, each with the wake-up of one, while two tasks take one each. The second wake-up may meet the
+/// task that is just about to take the first thing.
+#[test]
+fn no_wake_up_of_one_is_lost() {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(|| {
+        let shared = Arc::new((Queue::new(), AtomicU32::new(0)));
+        let takers = [(); 2].map(|()| {
+            let taker = shared.clone();
+            thread::spawn(move || {
+                let (queue, things) = &*taker;
+                let take = |count: u32| count.checked_sub(1);
+                queue.wait_exclusive(|| things.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok());
+            })
+        });
+        let (queue, things) = &*shared;
+        for _ in 0..2 {
+            things.fetch_add(1, Ordering::Relaxed);
+            queue.wake_one();
+        }
+        takers.into_iter().for_each(|taker| taker.join().expect("no panic"));
+        assert_eq!(things.load(Ordering::Relaxed), 0);
     });
 }
 

@@ -386,10 +386,10 @@ impl Current {
         self.state.announce(state as u32);
     }
 
-    /// Takes an announcement back.
+    /// Takes an announcement back. True when a wake-up has done so before.
     #[inline]
-    pub fn set_running(&self) {
-        self.state.take_back();
+    pub fn set_running(&self) -> bool {
+        self.state.take_back()
     }
 
     /// Changes the user page table of the current task (exec, exit, kernel threads that borrow one) and

@@ -19,7 +19,7 @@ use alloc::sync::Arc;
 use core::cell::{Cell, UnsafeCell};
 use core::marker::PhantomPinned;
 use core::ptr;
-use lockword::{SleepEnd, Sleeper};
+use lockword::{SleepEnd, Sleeper, Slept};
 use sync::SpinLock;
 use sync::levels;
 
@@ -236,13 +236,14 @@ impl WaitQueue {
         }
         let node = Node::new(Target::Task { task: current().arc(), exclusive: true });
         let entry = Entry::new(self, &node);
-        let result = sleep_loop(mode, deadline_ns, self.name, &mut attempt);
+        let result = sleep_on(mode, deadline_ns, self.name, &mut attempt);
         drop(entry);
-        // Woken and interrupted at once: hand the wake-up on, or it is lost.
-        if result.is_err() {
+        // Woken and interrupted at once, or woken for the next thing while taking this one: hand the wake-up on, or it
+        // is lost (lockword's tests show how).
+        if result.as_ref().map_or(true, |slept| slept.spare_wake) {
             self.wake_one();
         }
-        result
+        result.map(|slept| slept.value)
     }
 
     /// Registers a callback until the subscription drops.
@@ -358,6 +359,16 @@ fn sleep_loop<R>(
     name: &'static &'static str,
     attempt: &mut dyn FnMut() -> Option<R>,
 ) -> Result<R, WaitEnd> {
+    sleep_on(mode, deadline_ns, name, attempt).map(|slept| slept.value)
+}
+
+/// As [`sleep_loop`], with whether a wake-up is left over.
+fn sleep_on<R>(
+    mode: WaitMode,
+    deadline_ns: Option<u64>,
+    name: &'static &'static str,
+    attempt: &mut dyn FnMut() -> Option<R>,
+) -> Result<Slept<R>, WaitEnd> {
     let task = current();
     task.set_waiting_on(Some(name));
     let result = lockword::sleep(&Waiter { task, mode, deadline_ns }, attempt);
@@ -387,8 +398,8 @@ impl Sleeper for Waiter {
     }
 
     #[inline]
-    fn take_back(&self) {
-        self.task.set_running();
+    fn take_back(&self) -> bool {
+        self.task.set_running()
     }
 
     #[inline]
