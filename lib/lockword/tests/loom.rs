@@ -308,7 +308,7 @@ fn no_wake_up_is_lost() {
 #[test]
 fn no_wake_up_of_one_is_lost() {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
+    builder.preemption_bound = Some(2);
     builder.check(|| {
         let shared = Arc::new((Queue::new(), AtomicU32::new(0)));
         let takers = [(); 2].map(|()| {
