@@ -11,6 +11,7 @@ use abi::Errno;
 use abi::cap::CAP_SYS_ADMIN;
 use abi::errno::Result;
 use alloc::sync::Arc;
+use core::any::Any;
 use core::fmt::Write;
 use kcore::{Subject, SubjectId, pid, show};
 use kernfs::{Asker, Dir, Each, Kind, Meta, NET, Node, TextBuf, roots, written};
@@ -259,6 +260,11 @@ impl Dir for ProcessDir {
         }
         let found = self.entries().find(|(_, entry)| entry.name.as_bytes() == name);
         Ok(found.map(|(_, entry)| self.node(&entry.what)))
+    }
+
+    /// The process; a thread's directory below `task` stands for nothing.
+    fn object(&self) -> Option<&dyn Any> {
+        if self.of_thread { None } else { Some(&self.id) }
     }
 
     fn directories(&self) -> u32 {

@@ -1,7 +1,7 @@
 //! pidfd_open(2): a process as a descriptor, whose number cannot come to mean another process.
 
-use crate::Result;
 use crate::process::{Process, ProcessState};
+use crate::{Result, SubjectId};
 use abi::Errno;
 use abi::fcntl::{O_NONBLOCK, O_RDWR};
 use abi::poll::PollEvents;
@@ -25,6 +25,15 @@ pub fn create(process: Arc<Process>, nonblocking: bool) -> Arc<File> {
 /// The process that a file stands for; EBADF for another kind of file.
 pub fn process_of(file: &File) -> Result<&Arc<Process>> {
     file.ops_as::<PidFd>().map(|fd| &fd.process).ok_or(Errno::EBADF)
+}
+
+/// The process that pidfd_send_signal(2) means: a pidfd's, or the one whose `/proc/PID` is open, as on Linux. ESRCH when
+/// that one was waited for, EBADF for another kind of file.
+pub fn signalled_by(file: &File) -> Result<Arc<Process>> {
+    match kernfs::object_of::<SubjectId>(file.inode()) {
+        Some(id) => id.process().ok_or(Errno::ESRCH),
+        None => process_of(file).cloned(),
+    }
 }
 
 impl FileOps for PidFd {

@@ -26,7 +26,7 @@ pub mod roots;
 mod tree;
 
 pub use buffer::{TextBuf, written};
-pub use node::{KernFs, new_root};
+pub use node::{KernFs, new_root, object_of};
 pub use open::MAX_WRITE;
 pub use roots::{DEBUG, NET, PROC, SYS};
 pub use tree::{FixedLink, SubTree, Tree, knob, text};
@@ -35,6 +35,7 @@ use abi::errno::Result;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::any::Any;
 use vfs::poll::Changes;
 use vfs::{Caller, Link, OpsRef};
 
@@ -85,6 +86,11 @@ pub trait Dir: Meta {
 
     /// How many of its entries are directories, for the link count.
     fn directories(&self) -> u32;
+
+    /// What it is the directory of, for a caller that knows the type ([`object_of`]).
+    fn object(&self) -> Option<&dyn Any> {
+        None
+    }
 
     /// The registered tree, where it is one.
     fn as_tree(&self) -> Option<&Tree> {

@@ -96,6 +96,14 @@ struct NodeOps {
     node: Node,
 }
 
+/// The object whose directory an inode is, if it is one of a `T`.
+pub fn object_of<T: 'static>(inode: &InodeRef) -> Option<&T> {
+    match &inode.ops_as::<NodeOps>()?.node {
+        Node::Dir(dir) => dir.object()?.downcast_ref(),
+        _ => None,
+    }
+}
+
 impl InodeOps for NodeOps {
     fn as_any(&self) -> &dyn Any {
         self

@@ -241,7 +241,7 @@ pub fn pidfd_send_signal(ctx: &mut Ctx, pidfd: i32, sig: i32, info: usize, flags
         return Err(Errno::EINVAL);
     }
     let file = ctx.files().get(pidfd)?;
-    let process = pidfd::process_of(&file)?;
+    let process = pidfd::signalled_by(&file)?;
     let info = match info {
         0 if !is_signal(sig) => return Err(Errno::EINVAL),
         0 => from_caller(ctx, sig, SI_USER),
@@ -256,5 +256,5 @@ pub fn pidfd_send_signal(ctx: &mut Ctx, pidfd: i32, sig: i32, info: usize, flags
     if process.state() == kcore::ProcessState::Reaped {
         return Err(Errno::ESRCH);
     }
-    signal::send_process_checked(ctx, process, info).map(|()| 0)
+    signal::send_process_checked(ctx, &process, info).map(|()| 0)
 }

@@ -24,6 +24,8 @@ pub const SLAVE_MAJOR: u32 = 136;
 
 /// Bytes of output that the master has not read yet.
 const OUTPUT_MAX: usize = 16_384;
+/// So many of them are the master's own (Linux's N_TTY_BUF_SIZE).
+const LINE_MAX: usize = 4096;
 
 /// The master's end, as the slave's hardware.
 struct Link {
@@ -51,8 +53,10 @@ impl Hardware for Link {
         0
     }
 
+    /// What the slave has written is on the master's side already, where TCFLSH of the slave does not reach: on Linux, as
+    /// much of it as a line discipline holds.
     fn flush(&self) {
-        self.output.lock().clear();
+        self.output.lock().truncate(LINE_MAX);
     }
 
     fn input_wanted(&self) {
@@ -102,6 +106,17 @@ impl Pair {
         let file = crate::TtyFile::open(&self.slave, flags)?;
         self.was_open.store(true, SeqCst);
         Ok(file)
+    }
+
+    /// TCFLSH on the master: its input is what the slave has written; its output has reached the slave already.
+    fn flush_master(&self, which: usize) -> Result<usize> {
+        match which {
+            TCIFLUSH | TCIOFLUSH => self.link.output.lock().clear(),
+            TCOFLUSH => return Ok(0),
+            _ => return Err(Errno::EINVAL),
+        }
+        self.slave.output_ready();
+        Ok(0)
     }
 
     fn slave_is_gone(&self) -> bool {
@@ -214,6 +229,7 @@ impl FileOps for MasterFile {
                 self.pair.locked.store(value != [0; 4], SeqCst);
             }
             FIONREAD => put(self.pair.link.output.lock().len() as u32)?,
+            TCFLSH => return self.pair.flush_master(argument),
             // What runs in front is asked by terminal emulators, whose own terminal is another.
             TIOCGPGRP => return self.pair.slave.get_foreground(argument),
             TIOCGSID => return self.pair.slave.get_session(argument),

@@ -1,9 +1,11 @@
 //! Timers, signals and processes as descriptors: timerfd, signalfd, pidfd.
 
 use crate::{Check, Outcome, ensure, equal};
+use alloc::ffi::CString;
+use alloc::format;
 use rt::io::{self, Fd};
 use rt::nr::*;
-use rt::{Errno, Result, process, signal, syscall, time};
+use rt::{Errno, Result, fs, process, signal, syscall, time};
 
 pub const CHECKS: &[Check] = &[
     ("timerfd_counts", timerfd_counts),
@@ -17,6 +19,7 @@ pub const CHECKS: &[Check] = &[
     ("signalfd_errors", signalfd_errors),
     ("pidfd_exit", pidfd_exit),
     ("pidfd_signal", pidfd_signal),
+    ("pidfd_directory", pidfd_directory),
     ("pidfd_clone", pidfd_clone),
     ("pidfd_getfd", pidfd_getfd),
     ("pidfd_errors", pidfd_errors),
@@ -271,6 +274,23 @@ fn pidfd_signal() -> Outcome {
     equal!(send(fd, 65), Err(Errno::EINVAL));
     send(fd, SIGTERM)?;
     equal!(process::wait_exit(child as _)?.signal(), Some(SIGTERM as i32));
+    Ok(())
+}
+
+/// A directory of /proc stands for its process; one of a thread, or another, does not.
+fn pidfd_directory() -> Outcome {
+    let child = sleeper()?;
+    let open = |path: alloc::string::String| {
+        let path = CString::new(path).map_err(|_| Errno::EINVAL)?;
+        fs::open(&path, O_RDONLY | O_DIRECTORY, 0)
+    };
+    let (own, thread) = (open(format!("/proc/{child}"))?, open(format!("/proc/{child}/task/{child}"))?);
+    send(own, 0)?;
+    equal!(send(thread, 0), Err(Errno::EBADF));
+    equal!(send(open("/proc".into())?, 0), Err(Errno::EBADF));
+    send(own, SIGTERM)?;
+    equal!(process::wait_exit(child as _)?.signal(), Some(SIGTERM as i32));
+    equal!(send(own, SIGTERM), Err(Errno::ESRCH));
     Ok(())
 }
 

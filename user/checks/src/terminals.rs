@@ -11,6 +11,7 @@ use rt::{Errno, Result, fs, process, syscall, time, tty};
 pub const CHECKS: &[Check] = &[
     ("echo_and_lines", echo_and_lines),
     ("raw", raw),
+    ("flush", flush),
     ("interrupt_key", interrupt_key),
     ("window_size", window_size),
     ("hang_up", hang_up),
@@ -77,6 +78,35 @@ fn raw() -> Outcome {
     equal!(&bytes, b"\x03\r\x04");
     io::write(slave, b"a\nb")?;
     equal!(drain(master)?, b"a\nb");
+    Ok(())
+}
+
+/// Whose bytes TCFLSH throws away: what is still to be read at the end that it is given.
+fn flush() -> Outcome {
+    const TCFLSH: usize = 0x540b;
+    const TCIFLUSH: usize = 0;
+    const TCOFLUSH: usize = 1;
+    const TCIOFLUSH: usize = 2;
+    let (master, slave) = open_pair(O_NONBLOCK)?;
+    // SAFETY: 1. no memory is named.
+    let flush = |fd: Fd, which: usize| unsafe { syscall!(__NR_ioctl, fd, TCFLSH, which) }.map(drop);
+    let mut bytes = [0; 8];
+    io::write(slave, b"abcdef")?;
+    equal!(io::read(master, &mut bytes[..2])?, 2);
+    flush(master, TCOFLUSH)?;
+    flush(slave, TCIOFLUSH)?;
+    equal!(io::read(master, &mut bytes[..2])?, 2);
+    equal!(&bytes[..2], b"cd");
+    flush(master, TCIFLUSH)?;
+    equal!(io::read(master, &mut bytes), Err(Errno::EAGAIN));
+    io::write(master, b"typed\n")?;
+    drain(master)?;
+    flush(master, TCIOFLUSH)?;
+    equal!(io::poll(&mut [io::poll_fd(slave, 1)], Some(0), None)?, 1);
+    flush(slave, TCIFLUSH)?;
+    equal!(io::poll(&mut [io::poll_fd(slave, 1)], Some(0), None)?, 0);
+    equal!(flush(master, 3), Err(Errno::EINVAL));
+    equal!(flush(slave, 3), Err(Errno::EINVAL));
     Ok(())
 }
 
