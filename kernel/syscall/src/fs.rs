@@ -13,6 +13,7 @@ use kcore::{signal, usermem};
 use mem::user;
 use vfs::locks::{self, LockOwner};
 use vfs::notify;
+use vfs::nsfs::{self, NS_GET_PARENT, NS_GET_USERNS};
 use vfs::{
     Attr, Caller, DirSink, File, FileMode, FileTraits, FileType, IoBuf, Owner, Path, Segment, attr, eventfd,
     pipe, splice as splicing,
@@ -496,6 +497,10 @@ pub fn ioctl(ctx: &mut Ctx, fd: i32, cmd: u32, arg: usize) -> Result<usize> {
             if file.inode().is_regular() || file.inode().is_dir() =>
         {
             attributes::ioctl(ctx, &file, cmd, arg)
+        }
+        NS_GET_USERNS | NS_GET_PARENT if let Some(kind) = nsfs::kind_of(&file) => {
+            let place = nsfs::path(nsfs::related(kind, cmd)?);
+            install(ctx, vfs::open::open_at_place(&caller(ctx), place, O_RDONLY)?, true)
         }
         _ => file.ops().ioctl(&file, cmd, arg),
     }

@@ -24,8 +24,14 @@ use core::any::Any;
 use sync::Once;
 
 const NSFS_MAGIC: u32 = 0x6e73_6673;
-/// ioctl_ns(2): which CLONE_NEW* flag makes such a namespace.
+/// ioctl_ns(2): a descriptor of the user namespace that owns this one.
+pub const NS_GET_USERNS: u32 = 0xb701;
+/// A descriptor of the namespace above.
+pub const NS_GET_PARENT: u32 = 0xb702;
+/// Which CLONE_NEW* flag makes such a namespace.
 const NS_GET_NSTYPE: u32 = 0xb703;
+/// The user who made a user namespace.
+const NS_GET_OWNER_UID: u32 = 0xb704;
 
 /// A kind of namespace.
 #[derive(Debug)]
@@ -72,8 +78,27 @@ impl FileOps for OpenNamespace {
         self
     }
 
-    fn ioctl(&self, _file: &File, command: u32, _argument: usize) -> Result<usize> {
-        if command == NS_GET_NSTYPE { Ok(self.0.flag as usize) } else { Err(Errno::ENOTTY) }
+    fn ioctl(&self, _file: &File, command: u32, argument: usize) -> Result<usize> {
+        const ROOT: u32 = 0;
+        match command {
+            NS_GET_NSTYPE => Ok(self.0.flag as usize),
+            NS_GET_OWNER_UID if self.0.flag != CLONE_NEWUSER => Err(Errno::EINVAL),
+            NS_GET_OWNER_UID => {
+                mem::user::write(argument, &ROOT.to_ne_bytes()).map(|()| 0).map_err(|_| Errno::EFAULT)
+            }
+            _ => Err(Errno::ENOTTY),
+        }
+    }
+}
+
+/// What NS_GET_USERNS and NS_GET_PARENT open: the user namespace that owns one of `kind`, or the one above. EPERM where
+/// there is none, since there is one of each kind; EINVAL above kinds that are not nested.
+pub fn related(kind: &Kind, command: u32) -> Result<&'static Kind> {
+    let user = KINDS.iter().find(|kind| kind.flag == CLONE_NEWUSER);
+    match (command, kind.flag) {
+        (NS_GET_USERNS, CLONE_NEWUSER) | (NS_GET_PARENT, CLONE_NEWUSER | CLONE_NEWPID) => Err(Errno::EPERM),
+        (NS_GET_USERNS, _) => user.ok_or(Errno::EPERM),
+        _ => Err(Errno::EINVAL),
     }
 }
 

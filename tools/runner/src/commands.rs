@@ -62,12 +62,24 @@ pub fn build(machine: &Machine) -> Result<Built> {
     let kernel = kernel(machine, toolchain)?;
     Ok(match root_disk(machine)? {
         None => Built { kernel, tree: tree(machine, toolchain)?, machine: machine.clone() },
-        Some(disk) => Built {
-            kernel,
-            tree: initramfs::tree_for_disk(&cargo::programs(machine.arch, toolchain)?)?,
-            machine: machine.with_root_disk(&disk),
-        },
+        Some(disk) => {
+            Built { kernel, tree: tree_for_disk(machine, toolchain)?, machine: machine.with_root_disk(&disk) }
+        }
     })
+}
+
+/// What puts the root's disk in its place; Debian's Linux needs its modules to see a disk.
+fn tree_for_disk(machine: &Machine, toolchain: Toolchain) -> Result<Tree> {
+    let modules = match &machine.kernel {
+        Some(name) if is_linux(name) => Apt::open(machine.arch)?.linux_disk_modules()?,
+        _ => Vec::new(),
+    };
+    initramfs::tree_for_disk(&cargo::programs(machine.arch, toolchain)?, modules)
+}
+
+/// Does `--kernel` ask for Debian's Linux?
+fn is_linux(name: &Path) -> bool {
+    name.as_os_str() == "linux"
 }
 
 /// The disk with the root file system, made if need be; `None` when the root is in memory.
@@ -81,7 +93,7 @@ fn root_disk(machine: &Machine) -> Result<Option<PathBuf>> {
 
 fn kernel(machine: &Machine, toolchain: Toolchain) -> Result<PathBuf> {
     match &machine.kernel {
-        Some(name) if name.as_os_str() == "linux" => Apt::open(machine.arch)?.linux(),
+        Some(name) if is_linux(name) => Apt::open(machine.arch)?.linux(),
         Some(file) if file.is_file() => Ok(file.clone()),
         Some(file) => bail!("there is no kernel {}", file.display()),
         None => cargo::kernel(machine.arch, toolchain, machine.debug),

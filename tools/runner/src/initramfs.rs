@@ -60,14 +60,32 @@ pub fn tree(arch: Arch, own_busybox: Option<&Path>, programs: &[Program]) -> Res
     Ok(tree)
 }
 
-/// The tree of a run whose root file system is on a disk: only what puts it in place.
-pub fn tree_for_disk(programs: &[Program]) -> Result<Tree> {
+/// The tree of a run whose root file system is on a disk: only what puts it in place. `modules` are names and contents, in
+/// the order in which `user/init` is to load them.
+pub fn tree_for_disk(programs: &[Program], modules: Vec<(String, Vec<u8>)>) -> Result<Tree> {
     let mut tree = Tree::default();
     tree.dir(".", 0o755);
     tree.dir("proc", 0o755);
     DEVICES.iter().for_each(|&(path, mode, major, minor)| tree.char_device(path, mode, major, minor));
     add_programs(&mut tree, programs.iter().filter(|program| program.package == "init"))?;
+    add_modules(&mut tree, modules);
     Ok(tree)
+}
+
+/// The modules, and the list that `user/init` goes by.
+fn add_modules(tree: &mut Tree, modules: Vec<(String, Vec<u8>)>) {
+    const DIR: &str = ".ochre";
+    if modules.is_empty() {
+        return;
+    }
+    let mut list = String::new();
+    tree.dir(DIR, 0o755);
+    for (name, content) in modules {
+        let path = format!("{DIR}/{name}.ko");
+        tree.file(&path, 0o644, content);
+        list += &format!("/{path}\n");
+    }
+    tree.file(&format!("{DIR}/modules"), 0o644, list);
 }
 
 /// `/init`; test programs under `/usr/lib/ochre`, where nobody finds them by accident; others in `/bin`.

@@ -7,6 +7,7 @@ use rt::{Errno, Result, fs, io, process, syscall};
 pub const CHECKS: &[Check] = &[
     ("joined", joined),
     ("joining_needs_a_right", joining_needs_a_right),
+    ("related", related),
     ("barriers", barriers),
     ("advice_for_others", advice_for_others),
 ];
@@ -50,6 +51,30 @@ fn joining_needs_a_right() -> Outcome {
         process::exit(i32::from(setns(uts, 0) != Err(Errno::EPERM)));
     }
     equal!(process::wait_exit(child.unwrap_or(0))?.exit_code(), Some(0));
+    Ok(())
+}
+
+/// ioctl_ns(2): who owns a namespace, and what is above it.
+fn related() -> Outcome {
+    const NS_GET_USERNS: usize = 0xb701;
+    const NS_GET_PARENT: usize = 0xb702;
+    const NS_GET_NSTYPE: usize = 0xb703;
+    const NS_GET_OWNER_UID: usize = 0xb704;
+    let mut owner = u32::MAX;
+    // SAFETY: 1. the commands take no argument, or write one number there.
+    let mut ask = |fd: i32, command: usize| unsafe { syscall!(__NR_ioctl, fd, command, &raw mut owner) };
+    let uts = fs::open(c"/proc/self/ns/uts", O_RDONLY, 0)?;
+    let user = ask(uts, NS_GET_USERNS)? as i32;
+    equal!(ask(user, NS_GET_NSTYPE), Ok(0x1000_0000));
+    equal!(io::fcntl(user, F_GETFD, 0)?, FD_CLOEXEC as usize);
+    equal!(fs::fstat(user)?.st_ino, fs::stat(c"/proc/self/ns/user")?.st_ino);
+    equal!(ask(user, NS_GET_USERNS), Err(Errno::EPERM));
+    equal!(ask(user, NS_GET_PARENT), Err(Errno::EPERM));
+    equal!(ask(fs::open(c"/proc/self/ns/pid", O_RDONLY, 0)?, NS_GET_PARENT), Err(Errno::EPERM));
+    equal!(ask(uts, NS_GET_PARENT), Err(Errno::EINVAL));
+    equal!(ask(uts, NS_GET_OWNER_UID), Err(Errno::EINVAL));
+    equal!(ask(user, NS_GET_OWNER_UID), Ok(0));
+    ensure!(owner != u32::MAX, "no owner was written");
     Ok(())
 }
 
