@@ -31,11 +31,12 @@ int main(int argc, char **argv)
 END
 gcc -g -O0 -pthread program.c -o program
 export DEBUGINFOD_URLS= LC_ALL=C.UTF-8
-# What differs from one run, libc or architecture to the next is not shown.
+# What differs from one run, libc or architecture to the next is not shown; so the address of a frame, which stands there when
+# a line's first instruction is not the one that faults.
 debug() {
     gdb -nx -q -batch -ex 'set confirm off' -ex 'set print thread-events off' -ex 'set print address off' "$@" 2>&1 |
         grep -vE 'libthread_db|^$|New (Thread|LWP)|Switching to|in \.\./sys|No such file|^warning|^Core was' |
-        sed -E "s|$PWD/||g; s/0x[0-9a-f]+/ADDRESS/g; s/\+ ?[0-9]+/+ N/; s/(process|LWP|id =) [0-9]+/\1 N/; s/Hardware w/W/; s/ +/ /g"
+        sed -E "s|$PWD/||g; s/0x[0-9a-f]+/ADDRESS/g; s/\+ ?[0-9]+/+ N/; s/(process|LWP|id =) [0-9]+/\1 N/; s/Hardware w/W/; s/ +/ /g; s/\t</ </; s/^#0 ADDRESS in /#0 /"
 }
 echo '--- breakpoint, stack, registers, steps'
 debug -ex 'break twice' -ex run -ex bt -ex 'info symbol $pc' -ex 'info registers pc' -ex 'frame 1' -ex 'print argc' \
