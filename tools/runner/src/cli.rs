@@ -117,6 +117,7 @@ Examples:
   cargo run -- acceptance                        every script, on every architecture
   cargo run -- acceptance --arch riscv64 bash dpkg
   cargo run -- acceptance --debug perl           with the kernel's debug checks
+  cargo run -- acceptance --kernel linux         do the scripts print the same on Linux?
 
 The scripts are tools/runner/acceptance/NAME.sh, what they must print is in NAME.out. They run on a
 fresh image, which is made at the first run: that takes minutes.";
@@ -132,7 +133,7 @@ pub struct AcceptanceArgs {
     #[arg(long)]
     pub debug: bool,
 
-    /// A kernel image to boot instead of Ochre
+    /// A kernel image to boot instead of Ochre; `linux` is Debian's
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
 

@@ -41,6 +41,8 @@ fn a_session_has_job_control() {
     for target in targets() {
         let mut person = boot(target, &[]);
         let console = &mut person.console;
+        let who = console.ask("who");
+        assert!(who.contains("root") && who.contains("ttyS0"), "{target}: {who}");
         for (key, status) in [(CTRL_C, "130"), (CTRL_BACKSLASH, "131")] {
             start(console, "true", "exec sleep 100");
             console.send(key);

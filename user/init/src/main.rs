@@ -19,6 +19,7 @@ extern crate alloc;
 mod agent;
 mod console;
 mod control;
+mod login;
 mod mounts;
 mod root;
 mod shell;

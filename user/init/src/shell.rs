@@ -9,7 +9,7 @@ use rt::process::{self, Pid, Strings};
 use rt::{Errno, eprintln, fs, io, tty};
 
 use crate::control::Control;
-use crate::{console, shutdown, signals};
+use crate::{console, login, shutdown, signals};
 
 const ENVIRONMENT: [&CStr; 4] = [
     c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -59,6 +59,7 @@ fn become_shell(terminal: Option<console::Terminal>) -> i32 {
         for standard in 0..=2 {
             let _ = io::dup2(fd, standard);
         }
+        let _ = login::note(process::getpid());
     }
     signals::restore_in_child();
     let _ = fs::chdir(c"/root");
