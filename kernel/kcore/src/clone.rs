@@ -223,6 +223,7 @@ fn new_process(
     }
     let child = Process::new(NewProcess {
         pid,
+        maker: if request.has(CLONE_PARENT) { parent.maker.clone() } else { Arc::downgrade(ctx.thread) },
         is_kernel: false,
         membership: Membership { group: parent.group(), session: parent.session() },
         signals: ProcessSignals::new(handlers),

@@ -52,12 +52,12 @@ pub(crate) fn end(thread: Arc<Thread>, mut local: Local, status: i32) {
     let last = leave_process(&thread, &process, status);
     let shown = if last { process.exit_status.load(SeqCst) } else { status };
     ptrace::note_exit(&thread, shown, last);
+    ptrace::end_tracer(&thread);
     usage::note_peak(&process, local.mm.resident().1);
     drop(task::current().set_table(None));
     if last {
         process.timers.end();
         crate::sysv::sem::process_ends(&process);
-        ptrace::end_tracer(&process);
         process.set_mm(None);
     }
     if let Some(vfork) = local.vfork.take() {

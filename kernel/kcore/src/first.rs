@@ -16,6 +16,7 @@ use abi::Errno;
 use abi::fcntl::O_RDWR;
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Weak;
 use alloc::vec::Vec;
 use arch::user::UserContext;
 use core::sync::atomic::Ordering::SeqCst;
@@ -49,6 +50,7 @@ pub fn start(first: First) -> Result<()> {
     let cred = Cred::root();
     let process = Process::new(NewProcess {
         pid: number.number(),
+        maker: Weak::new(),
         is_kernel: false,
         membership: first_membership(),
         signals: ProcessSignals::new(Handlers::new()),

@@ -10,7 +10,7 @@ use crate::rlimit::{Charges, Limits, UserCounts};
 use crate::signal::{Handlers, ProcessSignals};
 use crate::thread::{NewThread, Thread, comm_from};
 use crate::{Pid, Result, SigSet};
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use core::sync::atomic::Ordering::SeqCst;
 use sync::Once;
 use task::kthreads::KernelThreads;
@@ -80,6 +80,7 @@ pub(crate) fn root_cred() -> Arc<Cred> {
 fn register(task: &Arc<Task>, number: Pid, parent: Pid) -> Result<()> {
     let process = Process::new(NewProcess {
         pid: number,
+        maker: Weak::new(),
         is_kernel: true,
         membership: first_membership(),
         signals: ProcessSignals::new(Handlers::new()),

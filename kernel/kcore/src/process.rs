@@ -9,7 +9,7 @@ use crate::thread::Thread;
 use crate::timers::ProcessTimers;
 use crate::usage::Totals;
 use crate::{Pid, SigSet};
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize};
@@ -49,6 +49,9 @@ pub(crate) struct Membership {
 pub struct Process {
     pid: Pid,
     pub(crate) links: Links,
+    /// The thread that made it: whose child it is as long as that lives and the parent has not changed. Else
+    /// the parent's oldest thread stands in ([`crate::wait::parent_thread`]).
+    pub(crate) maker: Weak<Thread>,
     /// Nanoseconds between boot and the process's start.
     pub start_ns: u64,
     pub is_kernel: bool,
@@ -112,6 +115,7 @@ pub struct Process {
 /// What a new process starts with.
 pub(crate) struct NewProcess {
     pub pid: Pid,
+    pub maker: Weak<Thread>,
     pub is_kernel: bool,
     pub membership: Membership,
     pub signals: ProcessSignals,
@@ -126,6 +130,7 @@ impl Process {
         Arc::new_cyclic(|this| Process {
             pid: new.pid,
             links: Links::default(),
+            maker: new.maker,
             start_ns: time::monotonic_ns(),
             is_kernel: new.is_kernel,
             membership: SpinLock::new(new.membership),

@@ -2,10 +2,12 @@
 
 use crate::exit;
 use crate::process::{Process, ProcessState};
+use crate::ptrace::is_thread;
+use crate::thread::Thread;
 use crate::usage::{self, Usage};
 use crate::{Ctx, Pid, Result, pid};
 use abi::Errno;
-use abi::process::{__WALL, __WCLONE, WCONTINUED, WEXITED, WNOHANG, WNOWAIT, WSTOPPED};
+use abi::process::{__WALL, __WCLONE, __WNOTHREAD, WCONTINUED, WEXITED, WNOHANG, WNOWAIT, WSTOPPED};
 use abi::signal::{CLD_CONTINUED, CLD_EXITED, CLD_KILLED, CLD_STOPPED, SIGCHLD, SIGCONT};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -36,8 +38,8 @@ pub struct Report {
 /// Waits until a child of `which` has something to report of what `options` ask for. `Ok(None)`: nothing
 /// yet, with WNOHANG. ECHILD when there is no such child, ERESTARTSYS for a signal.
 pub fn wait(ctx: &mut Ctx, which: Which, options: u32) -> Result<Option<Report>> {
-    let process = ctx.process.clone();
-    let attempt = || match look(&process, which, options) {
+    let (process, waiter) = (ctx.process.clone(), ctx.thread.clone());
+    let attempt = || match look(&waiter, which, options) {
         Ok(None) if options & WNOHANG == 0 => None,
         other => Some(other),
     };
@@ -46,18 +48,18 @@ pub fn wait(ctx: &mut Ctx, which: Which, options: u32) -> Result<Option<Report>>
 }
 
 /// One look at all children.
-fn look(parent: &Arc<Process>, which: Which, options: u32) -> Result<Option<Report>> {
-    let (report, traced) = crate::ptrace::report(parent, which, options);
+fn look(waiter: &Arc<Thread>, which: Which, options: u32) -> Result<Option<Report>> {
+    let (report, traced) = crate::ptrace::report(waiter, which, options);
     if report.is_some() {
         return Ok(report);
     }
     loop {
         let mut eligible = traced;
-        let Some(child) = find(parent, which, options, &mut eligible) else {
+        let Some(child) = find(waiter, which, options, &mut eligible) else {
             return if eligible { Ok(None) } else { Err(Errno::ECHILD) };
         };
         // Another thread may have been faster: then the child has nothing to say any more, and is not found again.
-        if let Some(report) = examine(parent, &child, options) {
+        if let Some(report) = examine(waiter.process(), &child, options) {
             return Ok(Some(report));
         }
     }
@@ -65,9 +67,11 @@ fn look(parent: &Arc<Process>, which: Which, options: u32) -> Result<Option<Repo
 
 /// The first child with something to report. The number of children is the program's business, so no list of them is
 /// made; the table's lock is held for one walk.
-fn find(parent: &Arc<Process>, which: Which, options: u32, eligible: &mut bool) -> Option<Arc<Process>> {
+fn find(waiter: &Arc<Thread>, which: Which, options: u32, eligible: &mut bool) -> Option<Arc<Process>> {
+    let parent = waiter.process();
     let mut has_news = |child: &Arc<Process>| {
-        let counts = is_eligible(child, which, options);
+        let own = options & __WNOTHREAD == 0 || is_child_of(child, waiter);
+        let counts = own && is_eligible(child, which, options);
         *eligible |= counts;
         counts && has_report(child, options)
     };
@@ -79,6 +83,26 @@ fn find(parent: &Arc<Process>, which: Which, options: u32, eligible: &mut bool) 
         }
         _ => table.children(parent).find(has_news),
     }
+}
+
+/// Whether a child of its process is the thread's own (__WNOTHREAD).
+fn is_child_of(child: &Process, thread: &Arc<Thread>) -> bool {
+    is_thread(&child.maker, thread)
+        || parent_among(child, &thread.process().signals.lock().threads)
+            .is_some_and(|t| Arc::ptr_eq(t, thread))
+}
+
+/// The thread whose child a process is. `None` when the parent has ended.
+pub(crate) fn parent_thread(process: &Process) -> Option<Arc<Thread>> {
+    let parent = process.parent()?;
+    let signals = parent.signals.lock();
+    parent_among(process, &signals.threads).cloned()
+}
+
+/// Of the parent's living threads the one that made the child; the oldest, if that has ended or never was one of them.
+/// Compares addresses only: nothing can be freed here, under locks.
+fn parent_among<'a>(child: &Process, threads: &'a [Arc<Thread>]) -> Option<&'a Arc<Thread>> {
+    threads.iter().find(|thread| is_thread(&child.maker, thread)).or(threads.first())
 }
 
 fn has_report(child: &Process, options: u32) -> bool {

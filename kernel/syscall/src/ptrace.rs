@@ -50,8 +50,7 @@ pub fn ptrace(ctx: &mut Ctx, request: usize, pid: i32, addr: usize, data: usize)
 
 /// ESRCH unless the caller traces the thread, stopped or not.
 fn own(ctx: &Ctx, thread: &Thread) -> Result<()> {
-    let traced = thread.tracer().is_some_and(|tracer| Arc::ptr_eq(&tracer, ctx.process));
-    if traced { Ok(()) } else { Err(Errno::ESRCH) }
+    if thread.is_traced_by(ctx.thread) { Ok(()) } else { Err(Errno::ESRCH) }
 }
 
 /// Requests about a tracee at rest.

@@ -1,9 +1,11 @@
 //! ptrace: stops, registers, memory, events.
 
 use crate::{Check, Outcome, ensure, equal};
-use core::sync::atomic::{AtomicU64, Ordering};
+use alloc::ffi::CString;
+use alloc::format;
+use core::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use rt::nr::*;
-use rt::{Errno, Result, process, signal, syscall, time};
+use rt::{Errno, Result, fs, process, signal, syscall, thread, time};
 
 pub const CHECKS: &[Check] = &[
     ("signal_stop", signal_stop),
@@ -21,6 +23,9 @@ pub const CHECKS: &[Check] = &[
     ("exec_stop", exec_stop),
     ("exit_kill", exit_kill),
     ("tracer_dies", tracer_dies),
+    ("one_thread_traces", one_thread_traces),
+    ("tracing_ends_with_the_thread", tracing_ends_with_the_thread),
+    ("maker_of_a_tracee", maker_of_a_tracee),
     ("remote_memory", remote_memory),
     ("errors", errors),
 ];
@@ -46,6 +51,7 @@ const FORK: usize = 2;
 const EXEC: usize = 16;
 const EXITKILL: usize = 1 << 20;
 const WALL: u32 = 0x4000_0000;
+const WNOTHREAD: u32 = 0x2000_0000;
 const EVENT_STOP: i32 = 128;
 
 fn ptrace(request: usize, pid: i32, addr: usize, data: usize) -> Result<usize> {
@@ -494,6 +500,89 @@ fn tracer_dies() -> Outcome {
     equal!(status & 0xff, 0x7f);
     process::kill(victim as _, SIGKILL)?;
     equal!(wait(victim)?, SIGKILL as i32);
+    Ok(())
+}
+
+/// What a call by another thread of this process answers; the thread has ended, but perhaps not all that goes with it.
+fn in_thread(call: impl FnOnce() -> Result<usize> + Send + 'static) -> Result<Result<usize>> {
+    static ANSWER: AtomicI64 = AtomicI64::new(0);
+    let thread = thread::spawn(move || {
+        let answer = call().map_or_else(|errno| -i64::from(errno.raw()), |value| value as i64);
+        ANSWER.store(answer, Ordering::SeqCst);
+    })?;
+    thread.join();
+    let answer = ANSWER.load(Ordering::SeqCst);
+    Ok(if answer < 0 { Err(Errno::from_raw(-answer as u16)) } else { Ok(answer as usize) })
+}
+
+/// wait4(2) without waiting, for children and tracees of the calling thread alone.
+fn look_for_own(pid: i32) -> Result<usize> {
+    // SAFETY: 1. nothing is written.
+    unsafe { syscall!(__NR_wait4, pid, 0, WALL | WNOTHREAD | WNOHANG, 0) }
+}
+
+/// The number of the thread that traces, as /proc tells.
+fn tracer_of(pid: i32) -> Result<i32> {
+    let path = CString::new(format!("/proc/{pid}/status")).map_err(|_| Errno::EINVAL)?;
+    let status = fs::read_file(&path)?;
+    let text = core::str::from_utf8(&status).map_err(|_| Errno::EINVAL)?;
+    let line = text.lines().find_map(|line| line.strip_prefix("TracerPid:"));
+    line.and_then(|number| number.trim().parse().ok()).ok_or(Errno::ENOENT)
+}
+
+fn one_thread_traces() -> Outcome {
+    let child = tracee(|| 5)?;
+    equal!(tracer_of(child)?, process::getpid() as i32);
+    equal!(in_thread(move || ptrace(CONT, child, 0, 0))?, Err(Errno::ESRCH));
+    equal!(in_thread(move || ptrace(SETOPTIONS, child, 0, SYSGOOD))?, Err(Errno::ESRCH));
+    equal!(in_thread(move || ptrace(DETACH, child, 0, 0))?, Err(Errno::ESRCH));
+    equal!(in_thread(move || ptrace(ATTACH, child, 0, 0))?, Err(Errno::EPERM));
+    equal!(in_thread(move || look_for_own(child))?, Err(Errno::ECHILD));
+    equal!(look_for_own(child), Ok(0));
+    ptrace(CONT, child, 0, 0)?;
+    // Any thread may wait.
+    equal!(in_thread(move || wait(child).map(|status| status as usize))?, Ok(5 << 8));
+    Ok(())
+}
+
+fn tracing_ends_with_the_thread() -> Outcome {
+    let child = sleeper()?;
+    for options in [0, EXITKILL] {
+        // The first thread's end is under way when it has been joined: until then, EPERM.
+        let attached = in_thread(move || {
+            loop {
+                match ptrace(SEIZE, child, 0, options) {
+                    Err(Errno::EPERM) => time::sleep_ns(1_000_000),
+                    other => return other,
+                }
+            }
+        })?;
+        equal!(attached, Ok(0));
+    }
+    equal!(wait(child)?, SIGKILL as i32);
+    Ok(())
+}
+
+/// PTRACE_TRACEME makes the forking thread the tracer; when that has ended, the process's first.
+fn maker_of_a_tracee() -> Outcome {
+    let forked = in_thread(|| {
+        let child = tracee(|| 5)?;
+        // SAFETY: 1. it takes nothing.
+        let own = unsafe { syscall!(__NR_gettid) }? as i32;
+        if tracer_of(child)? != own || look_for_own(child) != Ok(0) {
+            return Err(Errno::EINVAL);
+        }
+        process::kill(child as _, SIGKILL)?;
+        wait(child)?;
+        sleeper().map(|child| child as usize)
+    })?;
+    let orphan = forked? as i32;
+    while look_for_own(orphan) == Err(Errno::ECHILD) {
+        time::sleep_ns(1_000_000);
+    }
+    equal!(look_for_own(orphan), Ok(0));
+    process::kill(orphan as _, SIGKILL)?;
+    equal!(wait(orphan)?, SIGKILL as i32);
     Ok(())
 }
 

@@ -1,16 +1,14 @@
 //! Beginning and ending.
 
-use super::{Mode, Traced};
-use crate::process::Process;
+use super::{Mode, Traced, Tracee, is_thread};
 use crate::signal::{self, SigInfo};
 use crate::thread::{Thread, work};
-use crate::{Ctx, Result, creds};
+use crate::{Ctx, Result, creds, wait};
 use abi::Errno;
 use abi::ptrace::*;
 use abi::signal::{SIGKILL, SIGSTOP};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::Ordering::SeqCst;
 
 /// Options that exist here.
@@ -28,14 +26,8 @@ pub(super) fn check_options(options: usize) -> Result<u32> {
     u32::try_from(options).ok().filter(|options| options & !OPTIONS == 0).ok_or(Errno::EINVAL)
 }
 
-/// Makes `tracer` the thread's tracer. EPERM when it has one.
-fn link(tracer: &Arc<Process>, thread: &Arc<Thread>, seized: bool, options: u32) -> Result<()> {
-    {
-        let mut tracing = tracer.tracing.lock();
-        tracing.tracees.retain(|tracee| tracee.strong_count() > 0);
-        tracing.tracees.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        tracing.tracees.push(Arc::downgrade(thread));
-    }
+/// Makes `tracer` the thread's tracer. EPERM when it has one, ESRCH when `tracer` ends.
+fn link(tracer: &Arc<Thread>, thread: &Arc<Thread>, seized: bool, options: u32) -> Result<()> {
     let mut traced = Box::new(Traced {
         tracer: Arc::downgrade(tracer),
         seized,
@@ -46,22 +38,45 @@ fn link(tracer: &Arc<Process>, thread: &Arc<Thread>, seized: bool, options: u32)
         wants_stop: false,
         stop: None,
     });
-    let mut trace = thread.trace.lock();
-    if thread.is_ptraced() {
-        drop(trace);
-        return Err(Errno::EPERM);
+    {
+        let mut trace = thread.trace.lock();
+        if thread.is_ptraced() {
+            drop(trace);
+            return Err(Errno::EPERM);
+        }
+        // Just detached, it may not have taken its registers back yet.
+        traced.stop = trace.take().and_then(|old| old.stop);
+        *trace = Some(traced);
+        thread.ptraced.store(true, SeqCst);
     }
-    // Just detached, it may not have taken its registers back yet.
-    traced.stop = trace.take().and_then(|old| old.stop);
-    *trace = Some(traced);
-    thread.ptraced.store(true, SeqCst);
+    // The thread is marked first: a tracer that ends frees whom it finds in the list.
+    enlist(tracer, thread).inspect_err(|_| unlink(thread, 0))
+}
+
+/// Puts the thread into the list of its tracer's process. ESRCH when the tracer ends: the list was looked through,
+/// or will be, after `exiting` was set.
+fn enlist(tracer: &Arc<Thread>, thread: &Arc<Thread>) -> Result<()> {
+    let mut tracing = tracer.process().tracing.lock();
+    if tracer.exiting.load(SeqCst) {
+        return Err(Errno::ESRCH);
+    }
+    tracing.tracees.retain(|tracee| tracee.thread.strong_count() > 0);
+    tracing.tracees.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+    tracing.tracees.push(Tracee { tracer: Arc::downgrade(tracer), thread: Arc::downgrade(thread) });
     Ok(())
 }
 
-/// PTRACE_TRACEME: the parent traces the caller.
+/// PTRACE_TRACEME: the thread of the parent that made the caller's process traces the caller. EPERM when somebody
+/// does. A parent that ends is no tracer, and that is no error.
 pub fn trace_me(ctx: &mut Ctx) -> Result<()> {
-    let parent = ctx.process.parent().ok_or(Errno::EPERM)?;
-    link(&parent, ctx.thread, false, 0)
+    if ctx.thread.is_ptraced() {
+        return Err(Errno::EPERM);
+    }
+    let Some(tracer) = wait::parent_thread(ctx.process) else { return Ok(()) };
+    match link(&tracer, ctx.thread, false, 0) {
+        Err(Errno::ESRCH) => Ok(()),
+        other => other,
+    }
 }
 
 fn check_target(ctx: &Ctx, thread: &Arc<Thread>) -> Result<()> {
@@ -75,7 +90,7 @@ fn check_target(ctx: &Ctx, thread: &Arc<Thread>) -> Result<()> {
 /// PTRACE_ATTACH: traces a thread and stops it.
 pub fn attach(ctx: &mut Ctx, thread: &Arc<Thread>) -> Result<()> {
     check_target(ctx, thread)?;
-    link(ctx.process, thread, false, 0)?;
+    link(ctx.thread, thread, false, 0)?;
     signal::send_thread(thread, SigInfo::kernel(SIGSTOP))?;
     wake_from_group_stop(thread);
     Ok(())
@@ -88,7 +103,7 @@ pub fn seize(ctx: &mut Ctx, thread: &Arc<Thread>, address: usize, options: usize
     }
     let options = check_options(options).map_err(|_| Errno::EIO)?;
     check_target(ctx, thread)?;
-    link(ctx.process, thread, true, options)?;
+    link(ctx.thread, thread, true, options)?;
     wake_from_group_stop(thread);
     Ok(())
 }
@@ -177,22 +192,32 @@ pub(super) fn unlink(thread: &Arc<Thread>, signal: u32) {
     wake(thread);
 }
 
-/// A process ends: those it traced are free, or die with it.
-pub(crate) fn end_tracer(process: &Process) {
-    let tracees: Vec<_> = {
-        let mut tracing = process.tracing.lock();
-        tracing.ends.clear();
-        core::mem::take(&mut tracing.tracees)
+/// A thread ends: those it traced are free, or die with it, and what it was to be told is forgotten.
+pub(crate) fn end_tracer(tracer: &Arc<Thread>) {
+    let process = tracer.process();
+    loop {
+        let tracee = {
+            let mut tracing = process.tracing.lock();
+            tracing.ends.retain(|end| !is_thread(&end.tracer, tracer));
+            let at = tracing.tracees.iter().position(|tracee| is_thread(&tracee.tracer, tracer));
+            let Some(at) = at else { return };
+            tracing.tracees.remove(at)
+        };
+        if let Some(thread) = tracee.thread.upgrade() {
+            free(&thread, tracer);
+        }
+    }
+}
+
+/// Ends the tracing of a thread whose tracer ends.
+fn free(thread: &Arc<Thread>, tracer: &Arc<Thread>) {
+    let kills = {
+        let trace = thread.trace.lock();
+        let Some(traced) = trace.as_ref().filter(|traced| is_thread(&traced.tracer, tracer)) else { return };
+        traced.options & PTRACE_O_EXITKILL != 0
     };
-    for thread in tracees.iter().filter_map(alloc::sync::Weak::upgrade) {
-        let own = thread.tracer().is_some_and(|tracer| core::ptr::eq(Arc::as_ptr(&tracer), process));
-        if !own {
-            continue;
-        }
-        let kills = thread.trace.lock().as_ref().is_some_and(|t| t.options & PTRACE_O_EXITKILL != 0);
-        unlink(&thread, 0);
-        if kills {
-            let _ = signal::send_process(thread.process(), SigInfo::kernel(SIGKILL));
-        }
+    unlink(thread, 0);
+    if kills {
+        let _ = signal::send_process(thread.process(), SigInfo::kernel(SIGKILL));
     }
 }

@@ -12,7 +12,8 @@
 //! which the tracer reads and changes, and takes them back when it goes on. Nobody ever touches the registers of a
 //! thread that runs.
 //!
-//! A request may come from any thread of the tracer's process; Linux wants the very thread that attached.
+//! The tracer is one thread: the one that attached or, for PTRACE_TRACEME, the one that forked. Only that one may make
+//! requests, and with its end the tracing ends; wait(2) tells any thread of its process.
 //! Source: ptrace(2).
 
 mod attach;
@@ -32,7 +33,6 @@ pub(crate) use stops::{
 };
 pub(crate) use wait::{note_exit, report};
 
-use crate::process::Process;
 use crate::signal::SigInfo;
 use crate::thread::Thread;
 use alloc::boxed::Box;
@@ -93,7 +93,7 @@ pub(crate) enum Mode {
 
 /// What a traced thread knows of its tracer; under the thread's `trace` lock.
 pub struct Traced {
-    pub(crate) tracer: Weak<Process>,
+    pub(crate) tracer: Weak<Thread>,
     pub(crate) seized: bool,
     /// `PTRACE_O_*`.
     pub options: u32,
@@ -107,17 +107,24 @@ pub struct Traced {
     pub stop: Option<Box<Stop>>,
 }
 
-/// What a process knows of those it traces.
+/// What a process knows of those its threads trace.
 #[derive(Default)]
 pub struct Tracing {
-    pub(crate) tracees: Vec<Weak<Thread>>,
+    pub(crate) tracees: Vec<Tracee>,
     /// Ends of tracees that are not its children: told by wait(2).
     pub(crate) ends: VecDeque<End>,
 }
 
+/// Who traces whom.
+pub(crate) struct Tracee {
+    pub tracer: Weak<Thread>,
+    pub thread: Weak<Thread>,
+}
+
 /// The end of a tracee.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct End {
+    pub tracer: Weak<Thread>,
     pub tid: crate::Pid,
     pub pgid: crate::Pid,
     pub uid: u32,
@@ -133,16 +140,27 @@ impl Thread {
         self.ptraced.load(SeqCst)
     }
 
-    /// The process that traces it.
-    pub fn tracer(&self) -> Option<Arc<Process>> {
+    /// The thread that traces it.
+    pub fn tracer(&self) -> Option<Arc<Thread>> {
         if !self.is_ptraced() {
             return None;
         }
         self.trace.lock().as_ref()?.tracer.upgrade()
     }
 
+    /// Whether that very thread traces it.
+    pub fn is_traced_by(&self, tracer: &Arc<Thread>) -> bool {
+        self.is_ptraced()
+            && self.trace.lock().as_ref().is_some_and(|traced| is_thread(&traced.tracer, tracer))
+    }
+
     /// Whether its system calls are to be shown to its tracer.
     pub(crate) fn shows_calls(&self) -> bool {
         self.is_ptraced() && self.trace.lock().as_ref().is_some_and(|traced| traced.mode == Mode::Calls)
     }
+}
+
+/// Whether `weak` is about `thread`.
+pub(crate) fn is_thread(weak: &Weak<Thread>, thread: &Arc<Thread>) -> bool {
+    core::ptr::eq(weak.as_ptr(), Arc::as_ptr(thread))
 }

@@ -1,6 +1,6 @@
 //! The tracer's side: looking at a tracee that has stopped, and letting it go on.
 
-use super::{Mode, Stop, Traced, WORDS, attach};
+use super::{Mode, Stop, Traced, WORDS, attach, is_thread};
 use crate::signal::{SigInfo, SigSet};
 use crate::thread::Thread;
 use crate::{Ctx, Result};
@@ -20,12 +20,11 @@ pub enum Resume {
     Detach,
 }
 
-/// Looks at the tracing of a thread by the caller's process, stopped or not. ESRCH when it is not traced by it.
+/// Looks at the tracing of a thread by the caller, stopped or not. ESRCH when it is not traced by it.
 fn with_traced<R>(ctx: &Ctx, thread: &Thread, look: impl FnOnce(&mut Traced) -> Result<R>) -> Result<R> {
     let mut trace = thread.trace.lock();
     let traced = trace.as_mut().ok_or(Errno::ESRCH)?;
-    let own = core::ptr::eq(traced.tracer.as_ptr(), Arc::as_ptr(ctx.process));
-    if own { look(traced) } else { Err(Errno::ESRCH) }
+    if is_thread(&traced.tracer, ctx.thread) { look(traced) } else { Err(Errno::ESRCH) }
 }
 
 /// Looks at a tracee that has stopped. ESRCH when it has not.
@@ -80,8 +79,7 @@ fn can_step(ctx: &Ctx) -> bool {
 }
 
 fn forget(ctx: &Ctx, thread: &Arc<Thread>) {
-    let own = Arc::downgrade(thread);
-    ctx.process.tracing.lock().tracees.retain(|tracee| !alloc::sync::Weak::ptr_eq(tracee, &own));
+    ctx.process.tracing.lock().tracees.retain(|tracee| !is_thread(&tracee.thread, thread));
 }
 
 /// PTRACE_LISTEN: a seized tracee in a group stop stays there and tells of SIGCONT. EIO elsewhere.

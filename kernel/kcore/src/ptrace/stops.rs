@@ -52,7 +52,7 @@ fn stop(ctx: &mut Ctx, kind: Kind, code: i32, info: SigInfo, until: Until) -> Op
         traced.stop = Some(stop);
         tracer
     };
-    tell(&tracer, ctx.thread, code);
+    tell(tracer.process(), ctx.thread, code);
     sleep(ctx.thread, until);
     go_on(ctx)
 }
@@ -140,7 +140,7 @@ pub(crate) fn signal_stop(ctx: &mut Ctx, info: SigInfo) -> Option<SigInfo> {
         stop.info
     } else {
         let tracer = ctx.thread.tracer();
-        let (pid, uid) = tracer.map_or((0, 0), |t| (t.pid(), t.user_counts().uid));
+        let (pid, uid) = tracer.map_or((0, 0), |t| (t.tid(), t.cred().uid));
         SigInfo::user(signal, SI_USER, pid, uid)
     };
     if ctx.thread.blocked().contains(signal) {

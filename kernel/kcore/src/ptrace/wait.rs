@@ -1,14 +1,14 @@
 //! What wait(2) tells a tracer.
 
-use super::End;
-use crate::process::Process;
+use super::{End, is_thread};
 use crate::thread::Thread;
 use crate::usage;
 use crate::wait::{Report, Which};
-use abi::process::WNOWAIT;
+use abi::process::{__WNOTHREAD, WEXITED, WNOWAIT};
 use abi::signal::{CLD_EXITED, CLD_KILLED, CLD_TRAPPED};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering::SeqCst;
 
 fn is_meant(which: Which, tid: crate::Pid, pgid: crate::Pid) -> bool {
     match which {
@@ -18,22 +18,29 @@ fn is_meant(which: Which, tid: crate::Pid, pgid: crate::Pid) -> bool {
     }
 }
 
-/// A stop or an end of a tracee of `which` that was not told yet. Besides: whether there is any such tracee.
-pub(crate) fn report(tracer: &Arc<Process>, which: Which, options: u32) -> (Option<Report>, bool) {
+/// A stop or an end of a tracee of `which` that was not told yet: of those that the waiter traces with __WNOTHREAD, else
+/// of all its process's. Besides: whether there is any such tracee.
+pub(crate) fn report(waiter: &Arc<Thread>, which: Which, options: u32) -> (Option<Report>, bool) {
+    let counts = |tracer: &Weak<Thread>| options & __WNOTHREAD == 0 || is_thread(tracer, waiter);
+    let mut any = false;
     let tracees: Vec<Arc<Thread>> = {
-        let mut tracing = tracer.tracing.lock();
+        let mut tracing = waiter.process().tracing.lock();
         if tracing.tracees.is_empty() && tracing.ends.is_empty() {
             return (None, false);
         }
-        let at = tracing.ends.iter().position(|end| is_meant(which, end.tid, end.pgid));
+        let at =
+            tracing.ends.iter().position(|end| counts(&end.tracer) && is_meant(which, end.tid, end.pgid));
         if let Some(at) = at {
-            let end =
-                if options & WNOWAIT != 0 { tracing.ends.get(at).copied() } else { tracing.ends.remove(at) };
-            return (end.map(end_report), true);
+            if options & WEXITED != 0 {
+                let keep = options & WNOWAIT != 0;
+                let end = if keep { tracing.ends.get(at).cloned() } else { tracing.ends.remove(at) };
+                return (end.map(end_report), true);
+            }
+            any = true;
         }
-        tracing.tracees.iter().filter_map(Weak::upgrade).collect()
+        let own = tracing.tracees.iter().filter(|tracee| counts(&tracee.tracer));
+        own.filter_map(|tracee| tracee.thread.upgrade()).collect()
     };
-    let mut any = false;
     for thread in tracees {
         let process = thread.process();
         if !thread.is_ptraced() || !is_meant(which, thread.tid(), process.pgid()) {
@@ -76,19 +83,21 @@ fn end_report(end: End) -> Report {
 pub(crate) fn note_exit(thread: &Arc<Thread>, status: i32, last: bool) {
     let Some(tracer) = thread.tracer() else { return };
     let process = thread.process();
-    let child = process.parent_pid() == tracer.pid() && (last || thread.is_leader());
+    let child = process.parent_pid() == tracer.process().pid() && (last || thread.is_leader());
     let leader_waits = thread.is_leader() && !last;
-    let own = Arc::downgrade(thread);
     let end = End {
+        tracer: Arc::downgrade(&tracer),
         tid: thread.tid(),
         pgid: process.pgid(),
         uid: thread.cred().uid,
         status,
         usage: usage::of_process(process),
     };
-    let mut tracing = tracer.tracing.lock();
-    tracing.tracees.retain(|tracee| !Weak::ptr_eq(tracee, &own));
-    if !child && !leader_waits && tracing.ends.try_reserve(1).is_ok() {
+    let mut tracing = tracer.process().tracing.lock();
+    tracing.tracees.retain(|tracee| !is_thread(&tracee.thread, thread));
+    // One that ends has looked through the list, or will.
+    let ends = tracer.exiting.load(SeqCst);
+    if !ends && !child && !leader_waits && tracing.ends.try_reserve(1).is_ok() {
         // On Linux each keeps its number until it is told, so there are no more of them than numbers.
         if tracing.ends.len() >= crate::pid::pid_max() as usize {
             tracing.ends.pop_front();
@@ -96,5 +105,5 @@ pub(crate) fn note_exit(thread: &Arc<Thread>, status: i32, last: bool) {
         tracing.ends.push_back(end);
     }
     drop(tracing);
-    tracer.child_wait.wake_all();
+    tracer.process().child_wait.wake_all();
 }

@@ -46,7 +46,7 @@ fn identity(out: &mut TextBuf, subject: &Subject) -> fmt::Result {
     let (pid, number) = (process.pid(), subject.number());
     write!(out, "\nTgid:\t{pid}\nNgid:\t0\nPid:\t{number}\nPPid:\t{}", process.parent_pid())?;
     let tracer = subject.thread.as_ref().and_then(|thread| thread.tracer());
-    write!(out, "\nTracerPid:\t{}", tracer.map_or(0, |tracer| tracer.pid()))?;
+    write!(out, "\nTracerPid:\t{}", tracer.map_or(0, |tracer| tracer.tid()))?;
     let cred = subject.cred();
     write!(out, "\nUid:\t{}\t{}\t{}\t{}", cred.uid, cred.euid, cred.suid, cred.fsuid)?;
     write!(out, "\nGid:\t{}\t{}\t{}\t{}", cred.gid, cred.egid, cred.sgid, cred.fsgid)?;

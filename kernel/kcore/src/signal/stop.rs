@@ -81,7 +81,7 @@ pub(crate) fn take_part_traced(thread: &Arc<Thread>) -> Option<u32> {
         return None;
     }
     let (signal, last) = (signals.stop.signal, count_down(&mut signals));
-    let by_parent = thread.tracer().is_some_and(|tracer| tracer.pid() == process.parent_pid());
+    let by_parent = thread.tracer().is_some_and(|tracer| tracer.process().pid() == process.parent_pid());
     if by_parent {
         // It hears of the tracee's stop, and not once more of the child's.
         signals.stop.unreported_stop = false;
