@@ -216,6 +216,10 @@ impl MappingOps for DataOps {
         self.instance.device().backing()
     }
 
+    fn moves_blocks(&self) -> bool {
+        true
+    }
+
     fn read_ahead_pages(&self) -> u32 {
         self.instance.device().disk().read_ahead_pages()
     }

@@ -11,6 +11,7 @@ use alloc::sync::Arc;
 use core::any::Any;
 use ext4_core::dir::block::mode_of_kind;
 use ext4_core::{Place, dir};
+use mem::Folio;
 use vfs::{DirSink, Extent, File, FileOps, FileTraits, InodeRef, IoBuf, cached, emit_dots};
 use vm::{ErrSeen, MapSource, Mapping};
 
@@ -154,22 +155,22 @@ impl RegularFile {
         if start >= end {
             return Ok(());
         }
-        self.zero_cached(start, end)?;
+        let _edges = self.edges(start, end)?;
+        let _still = self.mapping.invalidate_lock();
+        self.mapping.punch_hole(start, end);
         // Whole pages only: parts of a page are zeroes in the cache, and go to their blocks from there.
         let (first, last) = (start.next_multiple_of(PAGE), end / PAGE * PAGE);
         if first < last { node.instance.fs.punch_hole(&node.node, first, last) } else { Ok(()) }
     }
 
-    /// Lets the cache forget a range: its pages go, the parts of pages at both ends are zeroes.
-    fn zero_cached(&self, start: u64, end: u64) -> Result<()> {
-        // To be zeroed the parts have to be there, and to stay until that is done.
+    /// The pages that a range begins or ends in: to have their parts zeroed they must be there, and stay until that
+    /// is done. Before the mapping's invalidate lock is taken.
+    fn edges(&self, start: u64, end: u64) -> Result<[Option<Folio>; 2]> {
         let edge = |at: u64| {
             let cut = !at.is_multiple_of(PAGE) && at < self.mapping.size();
-            cut.then(|| self.mapping.fill(at / PAGE)).transpose()
+            cut.then(|| self.mapping.fill(at / PAGE).map(|(folio, _)| folio)).transpose()
         };
-        let _edges = (edge(start)?, edge(end)?);
-        self.mapping.punch_hole(start, end);
-        Ok(())
+        Ok([edge(start)?, edge(end)?])
     }
 
     /// Lets a range read as zeroes and gives all of it blocks. The contents lock is held.
@@ -178,7 +179,9 @@ impl RegularFile {
         if !fs.has_extents(&node.node) {
             return Err(Errno::EOPNOTSUPP);
         }
-        self.zero_cached(start, end)?;
+        let _edges = self.edges(start, end)?;
+        let _still = self.mapping.invalidate_lock();
+        self.mapping.punch_hole(start, end);
         let (first, last) = (start.next_multiple_of(PAGE), end / PAGE * PAGE);
         if first < last {
             fs.zero_range(&node.node, (first, last), false, false)?;
@@ -200,7 +203,7 @@ impl RegularFile {
     /// Takes a range out of the file or puts a hole into it. The contents lock is held.
     ///
     /// What the cache has from there on goes to its blocks first, and leaves the cache, since its place in the file
-    /// changes. A page that a program reads or stores to through a mapping meanwhile has either place.
+    /// changes. Who reads or stores through a mapping meanwhile waits.
     fn shift(&self, inode: &InodeRef, node: &ExtNode, range: (u64, u64), mode: u32) -> Result<()> {
         let (fs, (start, end)) = (&node.instance.fs, range);
         let inserts = mode == FALLOC_FL_INSERT_RANGE;
@@ -215,10 +218,11 @@ impl RegularFile {
         }
         let first = start / PAGE * PAGE;
         let before = self.mapping.errors().sample();
+        // Most of it before anybody has to wait; then what was stored since.
+        self.mapping.flush_range(first, u64::MAX)?;
+        let _still = self.mapping.invalidate_lock();
         self.mapping.flush_range(first, u64::MAX)?;
         self.mapping.errors().peek(&before)?;
-        // Pages in use stay, and go below.
-        let _ = self.mapping.invalidate_range(first, u64::MAX);
         self.mapping.punch_hole(first, u64::MAX & !(PAGE - 1));
         let shifted = match inserts {
             true => fs.insert_range(&node.node, start, end),
@@ -227,8 +231,6 @@ impl RegularFile {
         let size = node.node.size();
         self.mapping.truncate(size);
         inode.set_size(size);
-        // Last, what was read meanwhile: it has its old place, or an end where there is none any more.
-        self.mapping.punch_hole(first, u64::MAX & !(PAGE - 1));
         shifted
     }
 }

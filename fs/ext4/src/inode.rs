@@ -189,10 +189,10 @@ impl ExtNode {
         }
         let mapping = self.mapping(inode)?;
         let old = inode.size();
-        if size < old && !size.is_multiple_of(PAGE) {
-            // The rest of the last block must be zero on the medium, too: it may be read again by a longer file.
-            mapping.fill(size / PAGE)?;
-        }
+        // The rest of the last block must be zero on the medium, too: it may be read again by a longer file.
+        let cut = size < old && !size.is_multiple_of(PAGE);
+        let _edge = cut.then(|| mapping.fill(size / PAGE)).transpose()?;
+        let _still = mapping.invalidate_lock();
         mapping.truncate(size);
         inode.set_size(size);
         self.node.set_size(old.max(size));

@@ -159,7 +159,7 @@ fn page_fault(ctx: &mut Ctx, addr: usize, access: Access) {
         let (signal, code) = match error {
             FaultError::MapErr => (SIGSEGV, SEGV_MAPERR),
             FaultError::AccErr => (SIGSEGV, SEGV_ACCERR),
-            FaultError::BusErr => (SIGBUS, BUS_ADRERR),
+            FaultError::BusErr | FaultError::Moving => (SIGBUS, BUS_ADRERR),
             FaultError::Oom => {
                 // Somebody is killed, perhaps this process; otherwise the access is tried again.
                 oom::out_of_memory(0);

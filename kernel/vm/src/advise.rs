@@ -90,7 +90,7 @@ impl AddressSpace {
         self.populate(range, how).map_err(|error| match error {
             FaultError::MapErr | FaultError::Oom => Errno::ENOMEM,
             FaultError::AccErr => Errno::EINVAL,
-            FaultError::BusErr => Errno::EFAULT,
+            FaultError::BusErr | FaultError::Moving => Errno::EFAULT,
         })
     }
 

@@ -14,7 +14,7 @@
 
 use crate::area::{Area, Backing, FileBacking, Special, VmFlags};
 use crate::limits::Limits;
-use crate::mapping::Mapping;
+use crate::mapping::{Mapping, Patience};
 use crate::space::AddressSpace;
 use crate::swap::SwapFault;
 use crate::{PAGE, PAGE_SHIFT, page_down, stats, table};
@@ -45,6 +45,9 @@ pub enum FaultError {
     BusErr,
     /// No memory: the out-of-memory killer has had its turn already.
     Oom,
+    /// The file's blocks are changing their places: to be tried again without the areas' lock in between
+    /// ([`AddressSpace::wait_for_blocks`]). Does not leave this crate.
+    Moving,
 }
 
 impl From<OutOfMemory> for FaultError {
@@ -58,7 +61,9 @@ impl FaultError {
     pub fn errno(self) -> Errno {
         match self {
             FaultError::Oom => Errno::ENOMEM,
-            FaultError::MapErr | FaultError::AccErr | FaultError::BusErr => Errno::EFAULT,
+            FaultError::MapErr | FaultError::AccErr | FaultError::BusErr | FaultError::Moving => {
+                Errno::EFAULT
+            }
         }
     }
 }
@@ -76,7 +81,27 @@ impl AddressSpace {
     ///
     /// `limits` is asked only when a stack has to grow.
     pub fn handle_fault(&self, addr: usize, access: Access, limits: &dyn Limits) -> Result<Fault> {
-        let addr = addr as u64;
+        loop {
+            match self.try_fault(addr as u64, access, limits) {
+                Err(FaultError::Moving) => self.wait_for_blocks(addr as u64),
+                result => return result,
+            }
+        }
+    }
+
+    /// After [`FaultError::Moving`] at `addr`, with no lock held: waits.
+    #[cold]
+    pub(crate) fn wait_for_blocks(&self, addr: u64) {
+        let mapping = {
+            let areas = self.areas.read();
+            areas.set.find(addr).and_then(|vma| vma.data.file_backing()).map(|file| file.mapping.clone())
+        };
+        if let Some(mapping) = mapping {
+            mapping.wait_for_blocks();
+        }
+    }
+
+    fn try_fault(&self, addr: u64, access: Access, limits: &dyn Limits) -> Result<Fault> {
         let areas = self.areas.read();
         if let Some(vma) = areas.set.find(addr) {
             return self.fault_in(vma, addr, access);
@@ -308,6 +333,7 @@ impl AddressSpace {
         folio: &Folio,
     ) -> Result<Fault> {
         let index = page_index(vma, va);
+        let _stay = mapping.blocks_stay(Patience::Try).ok_or(FaultError::Moving)?;
         mapping.prepare_mapped(index, folio).map_err(|error| match error {
             Errno::ENOMEM => FaultError::Oom,
             _ => FaultError::BusErr,
@@ -449,6 +475,11 @@ impl AddressSpace {
             match self.fault_in(vma, va, access) {
                 Ok(_) => {}
                 Err(FaultError::Oom) => return Err(FaultError::Oom),
+                Err(FaultError::Moving) => {
+                    drop(areas);
+                    self.wait_for_blocks(va);
+                    return Ok(va);
+                }
                 Err(_) if want == Populate::Lenient => return Ok(vma.end),
                 Err(error) => return Err(error),
             }
@@ -506,12 +537,12 @@ fn fault_ahead(vma: &Vma<Area>, file: &FileBacking, index: u64) {
     }
     let Some(ahead) = file.file.readahead() else { return };
     match mapping.find_any(index) {
-        Some(folio) if folio.take_readahead() => mapping.run_ahead(ahead, index, 1),
+        Some(folio) if folio.take_readahead() => mapping.run_ahead(ahead, index, 1, Patience::Try),
         Some(_) => {}
         None => {
             let sequential = vma.data.flags.contains(VmFlags::SEQ_READ);
             if let Some(plan) = ahead.plan_fault(mapping, index, sequential) {
-                mapping.start_reads(plan.start..plan.end(), plan.mark);
+                mapping.start_reads(plan.start..plan.end(), plan.mark, Patience::Try);
             }
         }
     }

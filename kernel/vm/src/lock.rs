@@ -38,7 +38,9 @@ impl AddressSpace {
         self.populate(range, Populate::Strict).map_err(|error| match error {
             // The two are swapped, as POSIX wants it.
             FaultError::Oom => Errno::EAGAIN,
-            FaultError::MapErr | FaultError::AccErr | FaultError::BusErr => Errno::ENOMEM,
+            FaultError::MapErr | FaultError::AccErr | FaultError::BusErr | FaultError::Moving => {
+                Errno::ENOMEM
+            }
         })
     }
 

@@ -41,8 +41,10 @@
 //! lets reads run into folios that nobody finds any more.
 //!
 //! **Who excludes whom.** Calls that change the size, and writes, are serialised by the caller (the inode's
-//! lock); reads, faults, reads-in and write-back need no lock but the tree's, which is a spin lock that no
-//! completion takes: completions change the folio's flags only. Dirty is tagged in the tree after the
+//! lock); reads, faults and write-back need no lock but the tree's, which is a spin lock that no completion takes:
+//! completions change the folio's flags only. Where the blocks of a file can go or move ([`MappingOps::moves_blocks`]),
+//! reads-in and first stores share [`Mapping::invalidate_lock`], which keeps a page from coming in from a place that is
+//! no longer the file's. Dirty is tagged in the tree after the
 //! folio's flag is set and untagged before it is cleared, so a tag is never missing for long; what is
 //! written while it is on its way to the device is dirty again. Faults race with truncation and win or lose
 //! cleanly, see the generation in the crate's description.
@@ -76,8 +78,8 @@ pub(crate) use mappers::Mapper;
 use mappers::Mappers;
 use mem::Folio;
 use sync::SpinLock;
-use sync::levels::{Leaf, PageCache};
-use task::WaitQueue;
+use sync::levels::{Invalidate, Leaf, PageCache};
+use task::{RwSemaphore, SemReadGuard, SemWriteGuard, WaitQueue};
 
 /// What stands behind the folios.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,6 +172,12 @@ pub trait MappingOps: Send + Sync {
         false
     }
 
+    /// Blocks of the file are taken away or change their place in it, while programs have it mapped: the file system
+    /// then holds [`Mapping::invalidate_lock`].
+    fn moves_blocks(&self) -> bool {
+        false
+    }
+
     /// Pages that reads of it read ahead at most, as the device's settings say now; 0: none.
     fn read_ahead_pages(&self) -> u32 {
         readahead::DEFAULT_MAX_PAGES
@@ -194,6 +202,19 @@ pub struct MemoryOps;
 
 impl MappingOps for MemoryOps {}
 
+/// Whether who brings pages in may wait for blocks that move. A fault may not: it holds its areas' lock, which whoever
+/// moves them takes to unmap pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    Wait,
+    Try,
+}
+
+/// Holds the blocks of a file where they are.
+pub(crate) struct Stay<'a>(
+    #[expect(dead_code, reason = "held, not looked at")] Option<SemReadGuard<'a, (), Invalidate>>,
+);
+
 /// What completions need of a mapping; they may come when the mapping itself is gone.
 pub(crate) struct Shared {
     /// The file's size in bytes.
@@ -211,6 +232,8 @@ pub struct Mapping {
     generation: AtomicU64,
     kind: CacheKind,
     stable: bool,
+    moves_blocks: bool,
+    invalidate: RwSemaphore<(), Invalidate>,
     ops: Arc<dyn MappingOps>,
     mappers: SpinLock<Mappers, Leaf>,
     /// Shared writable mappings; negative: that many reasons against new ones.
@@ -278,6 +301,8 @@ impl Mapping {
             generation: AtomicU64::new(0),
             kind,
             stable: kind == CacheKind::Backed && ops.needs_stable_pages(),
+            moves_blocks: kind == CacheKind::Backed && ops.moves_blocks(),
+            invalidate: RwSemaphore::new(()),
             ops,
             mappers: SpinLock::new(Mappers::default()),
             writable: AtomicI64::new(0),
@@ -310,6 +335,28 @@ impl Mapping {
     /// Keeps a memory object's pages from swap, or no longer.
     pub fn set_pinned(&self, on: bool) {
         self.pinned.store(on, Ordering::Relaxed);
+    }
+
+    /// While it is held nothing is read into the cache, and no program's first store to a page of a shared mapping is
+    /// let through: dropping pages and changing where the file's blocks are is one step for whoever has the file
+    /// mapped. The caller holds the inode's lock, and does not [`Mapping::fill`] meanwhile. Sleeps.
+    pub fn invalidate_lock(&self) -> SemWriteGuard<'_, (), Invalidate> {
+        self.invalidate.write()
+    }
+
+    /// The blocks of the file stay where they are until this goes. `None`: they are about to move, and the caller may
+    /// not wait for that. Where they never move, nothing is held.
+    pub(crate) fn blocks_stay(&self, patience: Patience) -> Option<Stay<'_>> {
+        Some(Stay(match (self.moves_blocks, patience) {
+            (false, _) => None,
+            (true, Patience::Wait) => Some(self.invalidate.read()),
+            (true, Patience::Try) => Some(self.invalidate.try_read()?),
+        }))
+    }
+
+    /// Waits until the blocks are where they will stay for a while.
+    pub(crate) fn wait_for_blocks(&self) {
+        drop(self.blocks_stay(Patience::Wait));
     }
 
     /// Folios in the cache, in pages. What a memory object holds beyond that is in swap: [`Mapping::held_pages`].

@@ -74,7 +74,10 @@ impl AddressSpace {
             } else {
                 self.handle_fault(addr as usize, access, &Unlimited as &dyn Limits).map(|_| ())
             };
-            done.ok()?;
+            match done {
+                Err(FaultError::Moving) => self.wait_for_blocks(addr),
+                done => done.ok()?,
+            }
         }
         None
     }

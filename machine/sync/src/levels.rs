@@ -57,6 +57,9 @@ levels! {
     /// A pipe's, socket's, terminal's or event object's buffers.
     Terminal 30;
     PipeBuffer 32;
+    /// The places of a file's blocks (Linux's invalidate_lock): shared while pages come in from them or become
+    /// writable, exclusive while they change. Faults only try it: the holder takes areas' locks to unmap.
+    Invalidate 38;
     /// The areas of an address space (Linux's mmap_lock).
     AddressSpace 40;
     /// The thread of a mounted ext4, while it works.

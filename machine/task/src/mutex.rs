@@ -139,6 +139,13 @@ pub(crate) fn acquired<L: Level>(nested: bool) {
     let _ = nested;
 }
 
+/// Debug builds: a lock that was free, so that nobody waited for it, is held whatever else is.
+#[inline]
+pub(crate) fn acquired_unordered<L: Level>() {
+    #[cfg(debug_assertions)]
+    crate::current().held_sleeping.lock().push(L::RANK);
+}
+
 #[inline]
 pub(crate) fn released<L: Level>() {
     #[cfg(debug_assertions)]

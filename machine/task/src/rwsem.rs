@@ -2,7 +2,7 @@
 //!
 //! A waiting writer keeps new readers out, so that page faults of many threads cannot starve an mmap.
 
-use crate::mutex::{acquired, released};
+use crate::mutex::{acquired, acquired_unordered, released};
 use crate::wait::WaitQueue;
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
@@ -63,7 +63,7 @@ impl<T: ?Sized, L: Level> RwSemaphore<T, L> {
         if !self.word.try_read() {
             return None;
         }
-        acquired::<L>(true);
+        acquired_unordered::<L>();
         Some(SemReadGuard { lock: self, _not_send: PhantomData })
     }
 

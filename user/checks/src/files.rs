@@ -4,8 +4,9 @@ use crate::names::scratch;
 use crate::{Check, Outcome, ensure, equal};
 use alloc::vec;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use rt::nr::*;
-use rt::{Errno, Result, fs, io, process, syscall};
+use rt::{Errno, Result, fs, io, process, syscall, thread};
 
 pub const CHECKS: &[Check] = &[
     ("read_back", read_back),
@@ -25,6 +26,8 @@ pub const CHECKS: &[Check] = &[
     ("fallocate_modes", fallocate_modes),
     ("zero_range", zero_range),
     ("collapse_and_insert", collapse_and_insert),
+    ("moved_under_a_mapping", moved_under_a_mapping),
+    ("punched_under_a_mapping", punched_under_a_mapping),
     ("devices", devices),
     ("umask", umask),
     ("text_busy", text_busy),
@@ -368,6 +371,127 @@ fn collapse_and_insert() -> Outcome {
     // SAFETY: 1. no memory is named.
     unsafe { syscall!(__NR_fsync, fd) }?;
     same(fd, &model)
+}
+
+const PAGE: usize = 4096;
+
+/// A word of a file that is mapped shared, as long as the process lives.
+#[derive(Clone, Copy)]
+struct Mapped(usize);
+
+impl Mapped {
+    fn new(fd: i32, pages: usize) -> Result<Mapped> {
+        // SAFETY: 1. the kernel chooses the place, so nothing is replaced.
+        unsafe { syscall!(__NR_mmap, 0, pages * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) }.map(Mapped)
+    }
+
+    /// The first word of a page.
+    fn word(self, page: usize) -> &'static AtomicU64 {
+        // SAFETY: 1. the page is mapped for good, and within the file.
+        unsafe { &*((self.0 + page * PAGE) as *const AtomicU64) }
+    }
+}
+
+/// A thread that works until the guard goes.
+struct Busy(&'static AtomicBool, Option<thread::Thread>);
+
+impl Busy {
+    fn new(stop: &'static AtomicBool, work: impl Fn() + Send + 'static) -> Result<Busy> {
+        stop.store(false, Ordering::SeqCst);
+        let body = move || {
+            while !stop.load(Ordering::SeqCst) {
+                work();
+            }
+        };
+        thread::spawn(body).map(|thread| Busy(stop, Some(thread)))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+        drop(self.1.take());
+    }
+}
+
+/// What is stored through a mapping while the file's blocks move stays, in the old place or the new one.
+fn moved_under_a_mapping() -> Outcome {
+    const PAGES: usize = 24;
+    static STOP: AtomicBool = AtomicBool::new(false);
+    static STORES: AtomicU64 = AtomicU64::new(0);
+    scratch()?;
+    let fd = create(c"f")?;
+    for page in 0..PAGES {
+        let mut bytes = [0; PAGE];
+        bytes[8..16].copy_from_slice(&(page as u64).to_le_bytes());
+        io::write_all(fd, &bytes)?;
+    }
+    let call = allocator(fd);
+    let (at, len) = (4 * PAGE as u64, 2 * PAGE as u64);
+    if call(FALLOC_FL_COLLAPSE_RANGE, at, len) == Err(Errno::EOPNOTSUPP) {
+        return Ok(());
+    }
+    call(FALLOC_FL_INSERT_RANGE, at, len)?;
+    let mapped = Mapped::new(fd, PAGES)?;
+    let busy = Busy::new(&STOP, move || {
+        for page in [10, 15, 20] {
+            mapped.word(page).fetch_add(1, Ordering::SeqCst);
+            STORES.fetch_add(1, Ordering::SeqCst);
+        }
+    })?;
+    for _ in 0..20 {
+        call(FALLOC_FL_COLLAPSE_RANGE, at, len)?;
+        call(FALLOC_FL_INSERT_RANGE, at, len)?;
+        // SAFETY: 1. no memory is named.
+        unsafe { syscall!(__NR_fdatasync, fd) }?;
+    }
+    drop(busy);
+    // From the disk, not from the cache.
+    // SAFETY: 1. no memory is named.
+    unsafe { syscall!(__NR_fsync, fd) }?;
+    // SAFETY: 1. no memory is named.
+    unsafe {
+        syscall!(__NR_fadvise64, fd, 0, 0, 4 /* POSIX_FADV_DONTNEED */)
+    }?;
+    let mut sum = 0;
+    for page in (0..PAGES).filter(|page| !(4..6).contains(page)) {
+        let mut words = [0; 16];
+        io::pread(fd, &mut words, (page * PAGE) as u64)?;
+        let (count, name) = words.split_at(8);
+        equal!(u64::from_le_bytes(name.try_into().unwrap_or_default()), page as u64);
+        sum += u64::from_le_bytes(count.try_into().unwrap_or_default());
+    }
+    equal!(sum, STORES.load(Ordering::SeqCst));
+    Ok(())
+}
+
+/// A page that a fault brings in while a hole is made is not the one of before, for ever after.
+fn punched_under_a_mapping() -> Outcome {
+    const PAGES: usize = 16;
+    static STOP: AtomicBool = AtomicBool::new(false);
+    scratch()?;
+    let fd = create(c"f")?;
+    let bytes = vec![7; PAGES * PAGE];
+    io::write_all(fd, &bytes)?;
+    let mapped = Mapped::new(fd, PAGES)?;
+    let _busy = Busy::new(&STOP, move || {
+        let sum: u64 = (0..PAGES).map(|page| mapped.word(page).load(Ordering::Relaxed) & 1).sum();
+        core::hint::black_box(sum);
+    })?;
+    let punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    for round in 0..30 {
+        io::pwrite(fd, &bytes, 0)?;
+        // SAFETY: 1. no memory is named.
+        unsafe { syscall!(__NR_fdatasync, fd) }?;
+        match allocator(fd)(punch, 0, bytes.len() as u64) {
+            Err(Errno::EOPNOTSUPP) => return Ok(()),
+            other => other?,
+        };
+        for page in 0..PAGES {
+            equal!((round, page, mapped.word(page).load(Ordering::SeqCst)), (round, page, 0));
+        }
+    }
+    Ok(())
 }
 
 fn devices() -> Outcome {

@@ -89,7 +89,8 @@ impl Mapping {
         Ok(())
     }
 
-    /// Before the first store of a program to a page of a shared mapping (page_mkwrite).
+    /// Before the first store of a program to a page of a shared mapping (page_mkwrite). The caller holds
+    /// [`Mapping::blocks_stay`] until the page is mapped so and dirty.
     pub(crate) fn prepare_mapped(&self, index: u64, folio: &Folio) -> Result<()> {
         if self.is_memory() {
             return Ok(());

@@ -1,6 +1,6 @@
 //! Buffered reads, read-ahead, and bringing pages in.
 
-use super::{FolioRead, Mapping, ReadRun, pages_of, wait_unlocked};
+use super::{FolioRead, Mapping, Patience, ReadRun, pages_of, wait_unlocked};
 use crate::fault::FaultError;
 use crate::readahead::Readahead;
 use crate::{PAGE, PAGE_SHIFT};
@@ -12,6 +12,8 @@ use mem::{AllocFlags, Folio};
 
 /// Pages of one request to the file system at most.
 const RUN: usize = 256;
+/// Inside this file: the blocks move, and the caller does not wait for that.
+const MOVING: Errno = Errno::EDEADLK;
 
 impl Mapping {
     /// Reads up to `len` bytes at `pos`, as far as the file goes. `sink(folio, offset, len)` is given each
@@ -85,7 +87,7 @@ impl Mapping {
                 self.touch(&folio);
                 if let Some(ahead) = ahead {
                     if folio.take_readahead() {
-                        self.run_ahead(ahead, index, wanted);
+                        self.run_ahead(ahead, index, wanted, Patience::Wait);
                     }
                     ahead.used(index);
                 }
@@ -101,13 +103,13 @@ impl Mapping {
     fn bring_in(&self, ahead: Option<&Readahead>, index: u64, wanted: u64, absent: bool) -> Result<Folio> {
         if self.is_memory() {
             // Back from swap; truncated meanwhile, it is a hole, which takes no memory.
-            let found = self.fill_if(index, || index < pages_of(self.size()))?;
+            let found = self.fill_if(index, || index < pages_of(self.size()), Patience::Wait)?;
             return Ok(found.map_or_else(|| mem::zero_folio().clone(), |(folio, _)| folio));
         }
         if let Some(ahead) = ahead {
             if absent {
                 let plan = ahead.plan_miss(self, index, wanted);
-                self.start_reads(plan.start..plan.end(), plan.mark);
+                self.start_reads(plan.start..plan.end(), plan.mark, Patience::Wait);
             }
             ahead.used(index);
         }
@@ -116,9 +118,9 @@ impl Mapping {
 
     /// The marked page is used: the next window is read while this one still lasts.
     #[cold]
-    pub(crate) fn run_ahead(&self, ahead: &Readahead, index: u64, wanted: u64) {
+    pub(crate) fn run_ahead(&self, ahead: &Readahead, index: u64, wanted: u64, patience: Patience) {
         if let Some(plan) = ahead.plan_mark(self, index, wanted) {
-            self.start_reads(plan.start..plan.end(), plan.mark);
+            self.start_reads(plan.start..plan.end(), plan.mark, patience);
         }
     }
 
@@ -137,21 +139,27 @@ impl Mapping {
     /// The folio of a page, brought in when it is absent; the flag says that a device was waited for. The page
     /// may lie beyond the end of the file.
     pub fn fill(&self, index: u64) -> Result<(Folio, bool)> {
-        self.fill_if(index, || true)?.ok_or(Errno::EIO)
+        self.fill_if(index, || true, Patience::Wait)?.ok_or(Errno::EIO)
     }
 
-    /// As [`Mapping::fill`], only within the file: faults.
+    /// As [`Mapping::fill`], only within the file, and without waiting for blocks that move: faults.
     pub(crate) fn folio_for_fault(&self, index: u64) -> core::result::Result<(Folio, bool), FaultError> {
-        let found = self.fill_if(index, || index < pages_of(self.size()));
+        let found = self.fill_if(index, || index < pages_of(self.size()), Patience::Try);
         match found {
             Ok(Some(found)) => Ok(found),
+            Err(MOVING) => Err(FaultError::Moving),
             Err(Errno::ENOMEM) => Err(FaultError::Oom),
             Ok(None) | Err(_) => Err(FaultError::BusErr),
         }
     }
 
-    /// `wanted` is asked under the tree's lock, which truncation takes after it has set the size.
-    fn fill_if(&self, index: u64, wanted: impl Fn() -> bool) -> Result<Option<(Folio, bool)>> {
+    /// `wanted` is asked under the tree's lock, which truncation takes after it has set the size. [`MOVING`].
+    fn fill_if(
+        &self,
+        index: u64,
+        wanted: impl Fn() -> bool,
+        patience: Patience,
+    ) -> Result<Option<(Folio, bool)>> {
         let mut waited = false;
         loop {
             let pages = self.pages.lock();
@@ -165,7 +173,7 @@ impl Mapping {
                     return Ok(Some((folio, waited)));
                 }
                 waited = true;
-                self.fill_found(index, &folio)?;
+                self.fill_found(index, &folio, patience)?;
                 continue;
             }
             let swapped = pages.swapped(index);
@@ -177,7 +185,7 @@ impl Mapping {
                 self.fill_memory(index, &wanted)?
             } else {
                 waited = true;
-                self.fill_backed(index, &wanted)?
+                self.fill_backed(index, &wanted, patience)?
             };
             if let Some(folio) = made {
                 return Ok(Some((folio, waited)));
@@ -206,8 +214,10 @@ impl Mapping {
 
     /// A folio in the tree that is not up to date: waits for whoever fills it, or fills it when the last
     /// attempt failed. `Ok`: look again.
-    fn fill_found(&self, index: u64, folio: &Folio) -> Result<()> {
+    fn fill_found(&self, index: u64, folio: &Folio, patience: Patience) -> Result<()> {
+        let stay = self.blocks_stay(patience).ok_or(MOVING)?;
         if folio.locked() || !folio.try_lock() {
+            drop(stay);
             wait_unlocked(folio);
             return Ok(());
         }
@@ -220,8 +230,14 @@ impl Mapping {
     }
 
     /// Reads an absent page in. `None`: look again.
-    fn fill_backed(&self, index: u64, wanted: &impl Fn() -> bool) -> Result<Option<Folio>> {
+    fn fill_backed(
+        &self,
+        index: u64,
+        wanted: &impl Fn() -> bool,
+        patience: Patience,
+    ) -> Result<Option<Folio>> {
         let folio = Folio::alloc(0, AllocFlags::USER)?;
+        let _stay = self.blocks_stay(patience).ok_or(MOVING)?;
         folio.try_lock();
         let mut pages = self.pages.lock();
         let inserted = if wanted() { pages.insert(index, folio.clone()) } else { Ok(false) };
@@ -244,8 +260,9 @@ impl Mapping {
     }
 
     /// Submits reads of the absent pages of a range within the file and waits for none. Page `mark` is
-    /// marked if it is among them. Stops early when memory is short.
-    pub(crate) fn start_reads(&self, range: Range<u64>, mark: Option<u64>) {
+    /// marked if it is among them. Stops early when memory is short, or blocks move and nobody waits for that.
+    pub(crate) fn start_reads(&self, range: Range<u64>, mark: Option<u64>, patience: Patience) {
+        let Some(_stay) = self.blocks_stay(patience) else { return };
         let end = range.end.min(pages_of(self.size()));
         let mut index = range.start;
         while index < end {
@@ -298,7 +315,11 @@ impl Mapping {
     /// are left to whoever needs the pages.
     pub fn read_ahead(&self, start: u64, bytes: u64) {
         if !self.is_memory() {
-            self.start_reads(start >> PAGE_SHIFT..pages_of(start.saturating_add(bytes)), None);
+            self.start_reads(
+                start >> PAGE_SHIFT..pages_of(start.saturating_add(bytes)),
+                None,
+                Patience::Wait,
+            );
         }
     }
 

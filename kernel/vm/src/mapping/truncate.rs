@@ -97,6 +97,10 @@ impl Mapping {
             removed += count;
             for folio in batch.iter().flatten() {
                 folio.clear_dirty();
+                // What is on its way in comes from blocks that may be another file's soon.
+                if self.moves_blocks && folio.locked() {
+                    wait_unlocked(folio);
+                }
                 wait_written(folio);
             }
             self.went(&batch);
