@@ -208,6 +208,10 @@ impl Env for KernelEnv {
         Ok(())
     }
 
+    fn interrupted(&self) -> bool {
+        task::current().fatal_pending()
+    }
+
     fn now_ns(&self) -> i64 {
         vfs::now_ns()
     }

@@ -80,6 +80,11 @@ pub trait Env: Send + Sync + Sized + 'static {
     /// The device need not keep what these blocks (first, count) hold; waits. EOPNOTSUPP where there is no such thing.
     fn discard(&self, runs: &[(u64, u64)]) -> Result<()>;
 
+    /// Whoever asks is to end: what takes long stops.
+    fn interrupted(&self) -> bool {
+        false
+    }
+
     /// Nanoseconds since the Epoch.
     fn now_ns(&self) -> i64;
 

@@ -31,12 +31,13 @@ impl<E: Env> Fs<E> {
     }
 
     /// Discards the free blocks of `start..end`, runs of at least `least`; how many those were. EROFS; errors of the
-    /// device. May take long.
+    /// device; ERESTARTSYS when the caller is to end. May take long.
     pub fn trim(&self, start: u64, end: u64, least: u32) -> Result<u64> {
         let end = end.min(self.geo.blocks);
         let mut at = start.max(self.geo.first_data_block);
         let mut trimmed = 0;
         while at < end {
+            self.go_on()?;
             let (group, bit) = self.place_of(at);
             let first = self.group_first(group);
             let stop = u64::from(self.group_len(group)).min(end - first) as u32;
@@ -66,6 +67,7 @@ impl<E: Env> Fs<E> {
     fn trim_run(&self, group: u32, bitmap: &BlockRef<E>, mut at: u32, end: u32) -> Result<u64> {
         let mut trimmed = 0;
         while at < end {
+            self.go_on()?;
             let wanted = u64::from((end - at).min(PIECE));
             if self.promise(wanted, true).is_err() {
                 // All that is free was promised to data: it will not be free for long.

@@ -115,6 +115,8 @@ pub struct HostEnv {
     block_size: AtomicUsize,
     clock: AtomicI64,
     random: AtomicU32,
+    /// So many times the caller of something long is not to end.
+    pub patience: AtomicU32,
     /// Lines of warnings so far.
     pub warnings: Mutex<Vec<String>>,
 }
@@ -126,6 +128,7 @@ impl HostEnv {
             block_size: AtomicUsize::new(1024),
             clock: AtomicI64::new(1_700_000_000_123_456_789),
             random: AtomicU32::new(1),
+            patience: AtomicU32::new(u32::MAX),
             warnings: Mutex::default(),
         }
     }
@@ -309,6 +312,14 @@ impl Env for HostEnv {
         }
         self.device.disk().discarded += runs.iter().map(|run| run.1).sum::<u64>();
         Ok(())
+    }
+
+    fn interrupted(&self) -> bool {
+        let left = self.patience.load(Ordering::Relaxed);
+        if left != u32::MAX {
+            self.patience.store(left.saturating_sub(1), Ordering::Relaxed);
+        }
+        left == 0
     }
 
     fn now_ns(&self) -> i64 {

@@ -3,6 +3,7 @@
 use abi::Errno;
 use ext4_core::Options;
 use ext4_host::{Device, Image, Mount, OPTIONS, Rng, have_tools};
+use std::sync::atomic::Ordering::Relaxed;
 
 fn check(device: &Device, what: &str) {
     assert_eq!(Image::from_bytes(&device.bytes()).fsck(), "", "{what}");
@@ -53,6 +54,37 @@ fn large_directories() {
         mount.unmount().unwrap();
         check(&device, options);
     }
+}
+
+/// Who is killed does not wait until a large device was discarded, or a large directory read.
+#[test]
+fn long_work_ends_with_its_caller() {
+    if !have_tools() {
+        return;
+    }
+    let device = Device::new(Image::make("-t ext4 -b 1024 -J size=4", 64, None).bytes());
+    let mount = Mount::new(&device).unwrap();
+    let fs = &mount.fs;
+    fs.env.patience.store(5, Relaxed);
+    assert_eq!(fs.trim(0, u64::MAX, 1), Err(Errno::ERESTARTSYS));
+    let part = device.discarded();
+    fs.env.patience.store(u32::MAX, Relaxed);
+    // Nothing stays set aside: all of it can be discarded now.
+    let free = fs.usage().free_blocks;
+    assert_eq!(fs.trim(0, u64::MAX, 1), Ok(free));
+    assert!(0 < part && part < free, "{part} of {free}");
+    let dir = mount.create(&mount.root().unwrap(), "d", 0o40755).unwrap();
+    for n in 0..300 {
+        mount.create(&dir, &format!("name-{n}"), 0o100600).unwrap();
+    }
+    for patience in [0, 3] {
+        fs.env.patience.store(patience, Relaxed);
+        assert_eq!(fs.read_dir(&dir, 0, &mut |_| true), Err(Errno::ERESTARTSYS));
+    }
+    fs.env.patience.store(u32::MAX, Relaxed);
+    assert_eq!(mount.list(&dir).unwrap().len(), 300);
+    mount.unmount().unwrap();
+    check(&device, "interrupted");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::env::{Env, Lock};
 use crate::fs::Fs;
 use crate::inode::{Inode, Node};
 use crate::layout::Compat;
+use abi::Errno;
 use abi::errno::Result;
 use alloc::vec::Vec;
 
@@ -51,6 +52,7 @@ impl<E: Env> Fs<E> {
         let size = self.geo.block_size as u64;
         let first = u32::try_from(from / size).unwrap_or(u32::MAX);
         for lblk in first..self.dir_blocks(inode) {
+            self.go_on()?;
             let block = self.dir_block(inode, lblk, Role::Any)?;
             let bytes = block.with(|bytes| bytes.to_vec());
             let base = u64::from(lblk) * size;
@@ -79,6 +81,7 @@ impl<E: Env> Fs<E> {
         let mut more = true;
         // No more leaves than blocks: see `find_indexed`.
         for _ in 0..=self.dir_blocks(inode) {
+            self.go_on()?;
             if !more {
                 return Ok(END);
             }
@@ -98,6 +101,11 @@ impl<E: Env> Fs<E> {
             }
         }
         Err(DAMAGED)
+    }
+
+    /// ERESTARTSYS when the caller is to end: asked where a large directory or device would take long.
+    pub(crate) fn go_on(&self) -> Result<()> {
+        if self.env.interrupted() { Err(Errno::ERESTARTSYS) } else { Ok(()) }
     }
 
     /// Appends the names of a block from a position on.
