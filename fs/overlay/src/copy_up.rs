@@ -56,7 +56,7 @@ impl Overlay {
             if contents && made.inode().is_regular() {
                 self.copy_contents(&lower, &made)?;
             }
-            copy_xattrs(lower.inode(), made.inode(), self.private_prefix)?;
+            self.copy_xattrs(lower.inode(), made.inode())?;
             copy_attributes(lower.inode(), made.inode())?;
             let upper = dir.ops.upper().ok_or(Errno::EIO)?;
             self.rename((work, &temporary), (&self.upper_path(upper), &name), false)
@@ -113,28 +113,29 @@ impl Overlay {
         // The rename must not get to the medium before the contents do.
         if self.volatile { Ok(()) } else { to.fsync(false) }
     }
-}
 
-/// Extended attributes but for our own; what the upper layer does not have goes without them, as on Linux.
-fn copy_xattrs(from: &InodeRef, to: &InodeRef, private: &[u8]) -> Result<()> {
-    let mut names = Vec::new();
-    match from.ops.list_xattr(from, &mut names) {
-        Err(Errno::EOPNOTSUPP) => return Ok(()),
-        result => result?,
-    }
-    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty() && !name.starts_with(private)) {
-        let value = match from.ops.get_xattr(from, name) {
-            // Removed meanwhile, or only listed.
-            Err(Errno::ENODATA | Errno::EOPNOTSUPP) => continue,
-            result => result?,
-        };
-        let _contents = to.contents.write();
-        match to.ops.set_xattr(to, name, Some(&value), 0) {
-            Err(Errno::EOPNOTSUPP) => {}
+    /// Extended attributes but for our own, access control lists among them; what the upper layer does not have goes
+    /// without them, as on Linux.
+    fn copy_xattrs(&self, from: &InodeRef, to: &InodeRef) -> Result<()> {
+        let mut names = Vec::new();
+        match from.ops.list_xattr(from, &mut names) {
+            Err(Errno::EOPNOTSUPP) => return Ok(()),
             result => result?,
         }
+        let names = names.split(|byte| *byte == 0);
+        for name in names.filter(|name| !name.is_empty() && !name.starts_with(self.private_prefix)) {
+            let value = match from.ops.get_xattr(from, name) {
+                // Removed meanwhile, or only listed.
+                Err(Errno::ENODATA | Errno::EOPNOTSUPP) => continue,
+                result => result?,
+            };
+            match self.set_xattr(to, name, Some(&value), 0) {
+                Err(Errno::EOPNOTSUPP) => {}
+                result => result?,
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn copy_attributes(from: &InodeRef, to: &InodeRef) -> Result<()> {

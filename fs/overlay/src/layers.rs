@@ -140,11 +140,20 @@ impl Overlay {
     }
 
     pub fn set_opaque(&self, inode: &InodeRef) -> Result<()> {
-        let _contents = inode.contents.write();
-        inode.ops.set_xattr(inode, self.opaque, Some(b"y"), 0)
+        self.set_xattr(inode, self.opaque, Some(b"y"), 0)
     }
 
     // ---- changes of the upper layer ----
+
+    /// Sets or removes an attribute of a real inode.
+    pub fn set_xattr(&self, real: &InodeRef, name: &[u8], value: Option<&[u8]>, flags: u32) -> Result<()> {
+        let _contents = real.contents.write();
+        real.ops.set_xattr(real, name, value, flags)?;
+        if vfs::acl::is_name(name) {
+            real.set_may_have_acl();
+        }
+        Ok(())
+    }
 
     pub fn work(&self) -> Result<&Path> {
         self.work.as_ref().ok_or(Errno::EROFS)
@@ -162,6 +171,12 @@ impl Overlay {
             Some(owner) => self.as_owner(owner, make),
             None => self.as_mounter(make),
         }
+    }
+
+    /// Makes a file without a name in a directory of the upper layer.
+    pub fn make_unnamed(&self, dir: &Path, mode: u32, owner: &Cred) -> Result<Arc<Dentry>> {
+        let made = self.as_owner(owner, |caller| vfs::open::make_unnamed(caller, dir, mode))?;
+        Ok(made.dentry)
     }
 
     /// Makes a whiteout in the work directory; its name.

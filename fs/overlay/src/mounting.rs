@@ -117,6 +117,13 @@ impl Overlay {
             self.remove_tree(&place, NAME, &old, 0)?;
         }
         let work = self.make(&place, NAME, New::Directory { mode: 0 }, None)?;
+        // What is prepared there gets its lists from where it goes to.
+        for list in [vfs::acl::DEFAULT, vfs::acl::ACCESS] {
+            match self.set_xattr(work.inode(), list, None, 0) {
+                Err(Errno::ENODATA | Errno::EOPNOTSUPP) => {}
+                result => result?,
+            }
+        }
         self.work = Some(work);
         self.upper = true;
         Ok(())

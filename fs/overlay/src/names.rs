@@ -2,12 +2,12 @@
 
 use crate::layers::{Real, is_whiteout};
 use crate::node::{Found, Node, node};
-use abi::fcntl::RENAME_NOREPLACE;
+use abi::fcntl::{RENAME_EXCHANGE, RENAME_NOREPLACE};
 use abi::stat::{S_IFDIR, S_IFLNK};
 use abi::{Errno, errno::Result};
 use alloc::vec::Vec;
 use vfs::namei::{self, New};
-use vfs::{Cred, InodeRef, NewInode, Path, Rename, SetAttr, Start};
+use vfs::{Cred, InodeRef, NewInode, Path, Rename, SetAttr, Start, acl};
 
 impl Node {
     /// The directory itself in the upper layer, copied up if need be.
@@ -55,13 +55,19 @@ impl Node {
         };
         let made = self.fs.make(work, &temporary, new, Some(cred))?;
         let placed = || -> Result<()> {
-            let owned = NewInode::new(0, kind).owned_in(dir, cred);
+            let mut owned = NewInode::new(0, kind).owned_in(dir, cred);
             let inode = made.inode();
+            let (own, default) = acl::inherit(dir, &mut owned.mode)?;
             let mode = (kind & abi::stat::S_IFMT != S_IFLNK).then_some(owned.mode & abi::stat::S_IALLUGO);
             let set = SetAttr { uid: Some(owned.uid), gid: Some(owned.gid), mode, ..SetAttr::default() };
             let contents = inode.contents.write();
             inode.ops.setattr(inode, &set)?;
             drop(contents);
+            for (name, list) in [(acl::ACCESS, own), (acl::DEFAULT, default)] {
+                if list.is_some() {
+                    self.fs.set_xattr(inode, name, list.as_deref(), 0)?;
+                }
+            }
             if is_dir {
                 self.fs.set_opaque(inode)?;
             }
@@ -73,6 +79,13 @@ impl Node {
             self.fs.discard(&temporary);
         }
         Ok(made)
+    }
+
+    /// O_TMPFILE: something new that no name shows, until link(2) gives it one.
+    pub(crate) fn make_unnamed(&self, mode: u32, cred: &Cred) -> Result<InodeRef> {
+        let (_, path) = self.upper_dir()?;
+        let made = self.fs.make_unnamed(&path, mode, cred)?;
+        Node::inode(&self.fs, Found { upper: Some(made), lowers: Vec::new() }, None)
     }
 
     pub(crate) fn link_upper(&self, dir: &InodeRef, name: &[u8], inode: &InodeRef) -> Result<()> {
@@ -93,6 +106,8 @@ impl Node {
             }
             Some(_) => return Err(Errno::ESTALE),
         }
+        // It may have had none.
+        inode.set_nlink(old.inode().nlink());
         target.mirror(inode);
         self.mirror(dir);
         Ok(())
@@ -137,8 +152,12 @@ impl Node {
     }
 
     pub(crate) fn rename_upper(&self, request: &Rename) -> Result<()> {
-        if request.flags & !RENAME_NOREPLACE != 0 {
+        // A whiteout's name is the overlay's own business.
+        if request.flags & !(RENAME_NOREPLACE | RENAME_EXCHANGE) != 0 {
             return Err(Errno::EINVAL);
+        }
+        if request.flags & RENAME_EXCHANGE != 0 {
+            return self.exchange_upper(request);
         }
         let (moved, new_dir) = (node(request.inode)?, node(request.new_dir)?);
         let is_dir = request.inode.is_dir();
@@ -171,6 +190,38 @@ impl Node {
         Ok(())
     }
 
+    /// RENAME_EXCHANGE. Both names show something afterwards, so no whiteout is needed; a directory must not show what
+    /// is below its new name.
+    fn exchange_upper(&self, request: &Rename) -> Result<()> {
+        let (old_dir, new_dir) = (self, node(request.new_dir)?);
+        let other = request.target.ok_or(Errno::ENOENT)?;
+        let both = [
+            (request.inode, node(request.inode)?, new_dir, request.new_name),
+            (other, node(other)?, old_dir, request.old_name),
+        ];
+        for (inode, moved, ..) in &both {
+            if inode.is_dir() && moved.is_merged() {
+                return Err(Errno::EXDEV);
+            }
+        }
+        for (_, moved, ..) in &both {
+            self.fs.copy_up(&moved.this()?, true)?;
+        }
+        let ((_, old_path), (_, new_path)) = (old_dir.upper_dir()?, new_dir.upper_dir()?);
+        for (inode, moved, dir, name) in &both {
+            if inode.is_dir() && !dir.find_lower(name, false)?.is_empty() {
+                self.fs.set_opaque(moved.real()?.inode())?;
+            }
+        }
+        self.fs.rename((&old_path, request.old_name), (&new_path, request.new_name), true)?;
+        for (inode, moved, ..) in &both {
+            moved.mirror(inode);
+        }
+        old_dir.mirror(request.old_dir);
+        new_dir.mirror(request.new_dir);
+        Ok(())
+    }
+
     /// The rename in the upper layer. `there` is what the new name has; `leaves`: something below the old name would
     /// show.
     fn move_upper(
@@ -181,6 +232,10 @@ impl Node {
         leaves: bool,
     ) -> Result<()> {
         let (old, new) = ((old_path, request.old_name), (new_path, request.new_name));
+        if leaves && there.as_ref().is_some_and(|real| is_whiteout(real.inode())) {
+            // The whiteout goes to where one is needed.
+            return self.fs.rename(old, new, true);
+        }
         // Made first: when there is no room for it, nothing has happened.
         let whiteout = if leaves { Some(self.fs.make_whiteout()?) } else { None };
         let moved = || -> Result<()> {

@@ -76,6 +76,9 @@ impl Node {
         let inode =
             new.build(&sb, Node { fs: fs.clone(), upper, lowers: found.lowers, place, this: Once::new() });
         let _ = inode.ops.this.set(Arc::downgrade(&inode));
+        if real.may_have_acl() {
+            inode.set_may_have_acl();
+        }
         inode.ops.mirror(&inode);
         Ok(if own_name { inode } else { fs.enter(key(real), inode) })
     }
@@ -243,6 +246,11 @@ impl InodeOps for Node {
         self.make(dir, name, vfs::namei::New::Symlink { target }, cred)
     }
 
+    fn tmpfile(&self, _dir: &InodeRef, mode: u32, cred: &Cred) -> Result<InodeRef> {
+        let _layers = task::stacked();
+        self.make_unnamed(mode, cred)
+    }
+
     fn link(&self, dir: &InodeRef, name: &[u8], inode: &InodeRef) -> Result<()> {
         let _layers = task::stacked();
         self.link_upper(dir, name, inode)
@@ -322,10 +330,7 @@ impl InodeOps for Node {
         let _layers = task::stacked();
         self.fs.copy_up(&self.this()?, true)?;
         let top = self.real()?;
-        let real = top.inode();
-        let contents = real.contents.write();
-        real.ops.set_xattr(real, name, value, flags)?;
-        drop(contents);
+        self.fs.set_xattr(top.inode(), name, value, flags)?;
         self.mirror(inode);
         Ok(())
     }

@@ -10,7 +10,7 @@
 use crate::attr::SetAttr;
 use crate::cred::Cred;
 use crate::fs_context::Caller;
-use crate::inode::InodeRef;
+use crate::inode::{FileType, InodeRef};
 use crate::path::Path;
 use crate::permission;
 use abi::cap::CAP_FSETID;
@@ -51,6 +51,18 @@ pub(crate) fn permits(inode: &InodeRef, mask: u32, cred: &Cred) -> Option<bool> 
 pub(crate) fn umask(dir: &InodeRef, caller: &Caller) -> u32 {
     let listed = dir.may_have_acl() && !matches!(load(dir, DEFAULT), Ok(None));
     if listed { 0 } else { caller.fs.umask() }
+}
+
+/// What the default list of `dir` gives to something new in it that the file system made elsewhere: the list of its own,
+/// if there is more to it than to `mode`, which is changed; and for a directory the default list.
+pub fn inherit(dir: &InodeRef, mode: &mut u32) -> Result<(Option<Vec<u8>>, Option<Vec<u8>>)> {
+    let kind = FileType::of_mode(*mode);
+    let listed = dir.may_have_acl() && kind != FileType::Symlink;
+    let Some(default) = (if listed { load(dir, DEFAULT)? } else { None }) else { return Ok((None, None)) };
+    let mut own = default.clone();
+    posixacl::inherit(&mut own, mode);
+    let own = (!posixacl::to_mode(&own).1).then(|| posixacl::to_user(&own));
+    Ok((own, (kind == FileType::Directory).then(|| posixacl::to_user(&default))))
 }
 
 /// Whether `caller` may set (`sets`) or remove the list `name` of a place: the owner may. EPERM; EACCES for a default

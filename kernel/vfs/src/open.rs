@@ -157,14 +157,20 @@ fn continue_after_race(walk: &mut Walk, last: &LastName) -> Result<Path> {
 /// O_TMPFILE: a file without a name in the file system of a directory.
 fn open_unnamed(caller: &Caller, start: Start, path: &[u8], how: OpenHow) -> Result<Arc<File>> {
     let dir = resolve(caller, start, path, how.look | Look::DIRECTORY)?;
+    let place = make_unnamed(caller, &dir, how.mode)?;
+    open_place(caller, place, how.flags & !O_DIRECTORY, true)
+}
+
+/// Makes a file without a name in the file system of a directory (Linux's vfs_tmpfile). EOPNOTSUPP where that cannot be.
+pub fn make_unnamed(caller: &Caller, dir: &Path, mode: u32) -> Result<Path> {
     dir.mount.check_writable()?;
     permission::check_inode(dir.inode(), W_OK | X_OK, caller)?;
-    let mode = S_IFREG | how.mode & S_IALLUGO & !acl::umask(dir.inode(), caller);
+    let mode = S_IFREG | mode & S_IALLUGO & !acl::umask(dir.inode(), caller);
     let inode = dir.inode().ops.tmpfile(dir.inode(), mode, caller.cred)?;
     let name = alloc::format!("#{}", inode.ino);
     let dentry = crate::Dentry::root(name.as_bytes(), inode);
     dentry.set_unlinked();
-    open_place(caller, Path::new(dir.mount, dentry), how.flags & !O_DIRECTORY, true)
+    Ok(Path::new(dir.mount.clone(), dentry))
 }
 
 /// Checks rights, counts the writer, asks the file system or driver, truncates.

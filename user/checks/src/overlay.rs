@@ -15,6 +15,10 @@ pub const CHECKS: &[Check] = &[
     ("removed", || mounted(removed)),
     ("removed_directory", || mounted(removed_directory)),
     ("renamed", || mounted(renamed)),
+    ("exchanged", || mounted(exchanged)),
+    ("unnamed", || mounted(unnamed)),
+    ("access_lists", || mounted(access_lists)),
+    ("default_lists", || mounted(default_lists)),
     ("linked", || mounted(linked)),
     ("made", || mounted(made)),
     ("read_only", read_only),
@@ -258,6 +262,161 @@ fn renamed() -> Outcome {
     fs::rename(c"m/dir", c"m/last", 0)?;
     equal!(names(c"m/last")?, [b"inside"]);
     equal!(fs::stat(c"m/dir").err(), Some(Errno::ENOENT));
+    Ok(())
+}
+
+fn exchanged() -> Outcome {
+    fs::rename(c"m/file", c"m/other", RENAME_EXCHANGE)?;
+    equal!((fs::read_file(c"m/file")?, fs::read_file(c"m/other")?), (b"other".to_vec(), b"top".to_vec()));
+    equal!(fs::read_file(c"upper/file")?, b"other");
+    equal!(fs::read_file(c"bottom/other")?, b"other");
+    // A file and a directory, whose new name has something below: that must not show.
+    fs::mkdir(c"m/new", 0o755)?;
+    fs::write_file(c"m/new/inside", b"inside")?;
+    fs::unlink(c"m/dir/a")?;
+    fs::unlink(c"m/dir/b")?;
+    fs::unlink(c"m/dir/c")?;
+    fs::rmdir(c"m/dir")?;
+    fs::write_file(c"m/dir", b"file")?;
+    fs::rename(c"m/dir", c"m/new", RENAME_EXCHANGE)?;
+    for _ in 0..2 {
+        equal!(names(c"m/dir")?, [b"inside"]);
+        equal!(fs::read_file(c"m/new")?, b"file");
+        fs::umount(c"m", MNT_DETACH)?;
+        mount(DATA)?;
+    }
+    // A directory with parts below stays; there must be two names.
+    equal!(fs::rename(c"m/hides", c"m/file", RENAME_EXCHANGE), Err(Errno::EXDEV));
+    equal!(fs::rename(c"m/file", c"m/hides", RENAME_EXCHANGE), Err(Errno::EXDEV));
+    equal!(fs::rename(c"m/file", c"m/nothing", RENAME_EXCHANGE), Err(Errno::ENOENT));
+    // A name that is free, be it by a whiteout.
+    equal!(fs::rename(c"m/file", c"m/other", RENAME_NOREPLACE), Err(Errno::EEXIST));
+    fs::rename(c"m/file", c"m/gone", RENAME_NOREPLACE)?;
+    equal!(fs::read_file(c"m/gone")?, b"other");
+    equal!(fs::rename(c"m/gone", c"m/file", RENAME_WHITEOUT), Err(Errno::EINVAL));
+    Ok(())
+}
+
+fn unnamed() -> Outcome {
+    let fd = match fs::open(c"m/dir", O_TMPFILE | O_RDWR, 0o640) {
+        Err(Errno::EOPNOTSUPP) => return Err(skip("no files without a name on this overlay")),
+        fd => fd?,
+    };
+    io::write_all(fd, b"contents")?;
+    let stat = fs::fstat(fd)?;
+    equal!((stat.st_nlink as u64, stat.st_size, stat.st_mode & 0o7777), (0, 8, 0o640));
+    equal!(names(c"m/dir")?, [b"a", b"b", b"c"]);
+    // SAFETY: 1. the strings live for the call.
+    unsafe { syscall!(__NR_linkat, fd, c"".as_ptr(), AT_FDCWD, c"m/dir/named".as_ptr(), AT_EMPTY_PATH) }?;
+    equal!(fs::fstat(fd)?.st_nlink as u64, 1);
+    equal!(fs::read_file(c"m/dir/named")?, b"contents");
+    equal!(fs::read_file(c"upper/dir/named")?, b"contents");
+    append(c"m/dir/named", b"!")?;
+    let mut back = [0; 16];
+    equal!(io::pread(fd, &mut back, 0)?, 9);
+    // In the place of a whiteout.
+    let fd = fs::open(c"m/dir", O_TMPFILE | O_RDWR, 0o600)?;
+    fs::unlink(c"m/dir/a")?;
+    // SAFETY: 1. the strings live for the call.
+    unsafe { syscall!(__NR_linkat, fd, c"".as_ptr(), AT_FDCWD, c"m/dir/a".as_ptr(), AT_EMPTY_PATH) }?;
+    equal!(fs::stat(c"m/dir/a")?.st_size, 0);
+    Ok(())
+}
+
+const ACCESS: &CStr = c"system.posix_acl_access";
+const DEFAULT: &CStr = c"system.posix_acl_default";
+const NOBODY: u32 = u32::MAX;
+
+/// A list that gives user 1000 what the mask leaves of `rights`, and others nothing.
+fn list(rights: u16, mask: u16) -> Vec<u8> {
+    let entries =
+        [(1u16, 7u16, NOBODY), (2, rights, 1000), (4, 0, NOBODY), (0x10, mask, NOBODY), (0x20, 0, NOBODY)];
+    let mut bytes = Vec::from(2u32.to_le_bytes());
+    for (tag, rights, id) in entries {
+        bytes.extend_from_slice(&tag.to_le_bytes());
+        bytes.extend_from_slice(&rights.to_le_bytes());
+        bytes.extend_from_slice(&id.to_le_bytes());
+    }
+    bytes
+}
+
+/// Whether user 1000 may read a file.
+fn may_read(path: &'static CStr) -> Result<bool> {
+    let status = rt::process::in_child(|| {
+        let ids = [1000usize; 3];
+        // SAFETY: 1. no memory is named.
+        let gids = unsafe { syscall!(__NR_setresgid, ids[0], ids[1], ids[2]) };
+        // SAFETY: 1. no memory is named.
+        let uids = unsafe { syscall!(__NR_setresuid, ids[0], ids[1], ids[2]) };
+        if gids.is_err() || uids.is_err() {
+            return 2;
+        }
+        i32::from(fs::open(path, O_RDONLY, 0).is_err())
+    })?;
+    match status.exit_code() {
+        Some(0) => Ok(true),
+        Some(1) => Ok(false),
+        _ => Err(Errno::EPERM),
+    }
+}
+
+fn set_list(path: &CStr, name: &CStr, value: &[u8]) -> Outcome {
+    match set_attribute(path, name, value) {
+        Err(Errno::EOPNOTSUPP) => Err(skip("no access control lists here")),
+        result => Ok(result?),
+    }
+}
+
+fn access_lists() -> Outcome {
+    fs::chmod(c".", 0o755)?;
+    fs::chmod(c"m/other", 0o600)?;
+    ensure!(!may_read(c"m/other")?, "without a list");
+    let listed = list(6, 6);
+    set_list(c"m/other", ACCESS, &listed)?;
+    ensure!(may_read(c"m/other")?, "with one");
+    equal!((attribute(c"m/other", ACCESS)?, attribute(c"upper/other", ACCESS)?), (listed.clone(), listed));
+    equal!(attribute(c"bottom/other", ACCESS), Err(Errno::ENODATA));
+    equal!(fs::stat(c"m/other")?.st_mode & 0o777, 0o760);
+    fs::chmod(c"m/other", 0o700)?;
+    ensure!(!may_read(c"m/other")?, "an empty mask");
+    equal!(attribute(c"m/other", ACCESS)?, list(6, 0));
+    // A list of a lower file counts, and goes with its copy.
+    fs::umount(c"m", MNT_DETACH)?;
+    set_list(c"bottom/dir/a", ACCESS, &list(4, 4))?;
+    mount(DATA)?;
+    ensure!(may_read(c"m/dir/a")?, "of a lower file");
+    append(c"m/dir/a", b"!")?;
+    equal!((attribute(c"m/dir/a", ACCESS)?, attribute(c"upper/dir/a", ACCESS)?), (list(4, 4), list(4, 4)));
+    ensure!(may_read(c"m/dir/a")?, "of its copy");
+    // It is known again when all was forgotten.
+    fs::umount(c"m", MNT_DETACH)?;
+    mount(DATA)?;
+    ensure!(may_read(c"m/dir/a")? && !may_read(c"m/other")?, "after another mount");
+    Ok(())
+}
+
+fn default_lists() -> Outcome {
+    fs::unlink(c"m/dir/a")?;
+    set_list(c"m/dir", DEFAULT, &list(6, 6))?;
+    equal!(attribute(c"upper/dir", DEFAULT)?, list(6, 6));
+    // Under a name that was free, and in the place of a whiteout.
+    for (file, below) in [(c"m/dir/new", c"upper/dir/new"), (c"m/dir/a", c"upper/dir/a")] {
+        io::close(fs::open(file, O_CREAT | O_EXCL | O_WRONLY, 0o640)?)?;
+        let (mode, mask) = (fs::stat(file)?.st_mode & 0o777, 4);
+        let mut expected = list(6, mask);
+        // The owner's entry: what was asked for.
+        expected[6] = 6;
+        equal!((mode, attribute(file, ACCESS)?), (0o640, expected.clone()));
+        equal!(attribute(below, ACCESS)?, expected);
+    }
+    fs::unlink(c"m/dir/b")?;
+    for dir in [c"m/dir/d", c"m/dir/b"] {
+        fs::mkdir(dir, 0o770)?;
+        equal!((attribute(dir, DEFAULT)?, attribute(dir, ACCESS)?), (list(6, 6), list(6, 6)));
+    }
+    // Where things are prepared nothing is inherited.
+    append(c"m/other", b"!")?;
+    equal!(attribute(c"upper/other", ACCESS), Err(Errno::ENODATA));
     Ok(())
 }
 
