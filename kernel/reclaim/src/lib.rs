@@ -132,7 +132,7 @@ fn private_share(wanted: usize) -> usize {
     let total = mem::total_bytes() / arch::PAGE_SIZE;
     let cache = vm::stats::snapshot();
     let files = cache.cached.saturating_sub(cache.shmem) as usize;
-    wanted * knobs::swappiness() / 200 * total.saturating_sub(files) / total.max(1)
+    reclaim_api::private_share(wanted, knobs::swappiness(), total, files)
 }
 
 /// Frees pages from all that can be given back; says about how many.

@@ -110,6 +110,10 @@ fn watermarks_follow_linux() {
     let quarter = Watermarks::for_zone(8192, 32768);
     assert_eq!(quarter.min, 362 / 4);
     assert_eq!(Watermarks::for_zone(0, 0), Watermarks::default());
+    // What the administrator asks for is shared by size, and is an eighth of memory at most.
+    assert_eq!(Watermarks::with_min(8192, 32768, 1000), Watermarks { min: 250, low: 312, high: 374 });
+    assert_eq!(Watermarks::with_min(32768, 32768, 0), Watermarks { min: 0, low: 32, high: 64 });
+    assert_eq!(Watermarks::with_min(32768, 32768, u32::MAX).min, 4096);
 }
 
 #[test]

@@ -28,11 +28,13 @@ extern crate alloc;
 
 mod ghosts;
 mod lists;
+mod share;
 #[cfg(test)]
 mod tests;
 
 pub use ghosts::Ghosts;
 pub use lists::Lists;
+pub use share::private_share;
 
 use alloc::boxed::Box;
 
