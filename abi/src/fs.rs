@@ -1,6 +1,6 @@
 //! mount(2), getdents64(2), path limits, capabilities that file operations ask for.
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 pub const PATH_MAX: usize = 4096;
 pub const NAME_MAX: usize = 255;
@@ -135,3 +135,61 @@ pub const SWAP_FLAG_DISCARD: u32 = 0x1_0000;
 pub const SWAP_FLAG_DISCARD_ONCE: u32 = 0x2_0000;
 pub const SWAP_FLAG_DISCARD_PAGES: u32 = 0x4_0000;
 pub const SWAP_FLAGS_VALID: u32 = 0x7_ffff;
+
+/// Numbers of mounts that are never used again are above this.
+pub const MNT_UNIQUE_ID_OFFSET: u64 = 1 << 31;
+/// listmount(2): the caller's root.
+pub const LSMT_ROOT: u64 = u64::MAX;
+
+pub const STATMOUNT_SB_BASIC: u64 = 1;
+pub const STATMOUNT_MNT_BASIC: u64 = 2;
+pub const STATMOUNT_PROPAGATE_FROM: u64 = 4;
+pub const STATMOUNT_MNT_ROOT: u64 = 8;
+pub const STATMOUNT_MNT_POINT: u64 = 0x10;
+pub const STATMOUNT_FS_TYPE: u64 = 0x20;
+pub const STATMOUNT_MNT_OPTS: u64 = 0x80;
+
+/// `struct mnt_id_req` as of Linux 6.8: what statmount(2) and listmount(2) are asked.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct MntIdReq {
+    pub size: u32,
+    pub spare: u32,
+    pub mnt_id: u64,
+    /// What is wanted, or the number to go on behind.
+    pub param: u64,
+}
+
+/// `struct statmount`. The strings follow it; numbers of type [u32] that are named like one are where it begins.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct StatMount {
+    pub size: u32,
+    pub mnt_opts: u32,
+    pub mask: u64,
+    pub sb_dev_major: u32,
+    pub sb_dev_minor: u32,
+    pub sb_magic: u64,
+    pub sb_flags: u32,
+    pub fs_type: u32,
+    pub mnt_id: u64,
+    pub mnt_parent_id: u64,
+    pub mnt_id_old: u32,
+    pub mnt_parent_id_old: u32,
+    pub mnt_attr: u64,
+    pub mnt_propagation: u64,
+    pub mnt_peer_group: u64,
+    pub mnt_master: u64,
+    pub propagate_from: u64,
+    pub mnt_root: u32,
+    pub mnt_point: u32,
+    pub spare: [u64; 50],
+}
+
+const _: () = assert!(size_of::<StatMount>() == 512);
+
+impl Default for StatMount {
+    fn default() -> StatMount {
+        FromZeros::new_zeroed()
+    }
+}

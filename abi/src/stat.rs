@@ -124,6 +124,7 @@ pub const STATX_BASIC_STATS: u32 = 0x7ff;
 pub const STATX_BTIME: u32 = 0x800;
 pub const STATX_MNT_ID: u32 = 0x1000;
 pub const STATX_DIOALIGN: u32 = 0x2000;
+pub const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
 pub const STATX_RESERVED: u32 = 0x8000_0000;
 pub const STATX_ATTR_IMMUTABLE: u64 = 0x10;
 pub const STATX_ATTR_APPEND: u64 = 0x20;

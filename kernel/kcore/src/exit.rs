@@ -58,6 +58,7 @@ pub(crate) fn end(thread: Arc<Thread>, mut local: Local, status: i32) {
     if last {
         process.timers.end();
         crate::sysv::sem::process_ends(&process);
+        crate::sysv::shm::creator_ends(&process);
         process.set_mm(None);
     }
     if let Some(vfork) = local.vfork.take() {

@@ -1,8 +1,10 @@
 //! Out of memory: choosing a process to kill, and the report that Linux writes.
 
+use crate::Result;
 use crate::process::{Process, ProcessState};
 use crate::signal::{self, SigInfo};
 use crate::{Thread, pid, work};
+use abi::Errno;
 use abi::signal::SIGKILL;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
@@ -184,6 +186,21 @@ fn wait_for(victim: &Arc<Process>) {
 fn pause() {
     let deadline_ns = time::monotonic_ns() + STEP_NS;
     let _ = task::wait_alone::<()>(&"oom_kill", WaitMode::Killable, Some(deadline_ns), || None);
+}
+
+/// process_mrelease(2): takes the private memory of a process that is ending. ESRCH when it has none any more; EINVAL
+/// for one that is to live, or whose memory somebody uses who is.
+pub fn release_memory(process: &Arc<Process>) -> Result<()> {
+    let mm = process.mm().ok_or(Errno::ESRCH)?;
+    let mut lives = false;
+    pid::for_each_process(|other| {
+        lives |= other.has_mm(&mm) && !other.exiting.load(SeqCst) && other.signals.lock().exit.is_none();
+    });
+    if lives {
+        return Err(Errno::EINVAL);
+    }
+    mm.reap();
+    Ok(())
 }
 
 /// Points of a process: resident pages, pages in swap, page tables, and what its descriptors hold, moved by

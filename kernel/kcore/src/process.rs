@@ -96,6 +96,9 @@ pub struct Process {
     /// Semaphores that its end takes something back of (SEM_UNDO).
     pub(crate) semaphores: SpinLock<crate::sysv::sem::Touched, Leaf>,
 
+    /// It has made System V shared memory.
+    pub(crate) made_segments: AtomicBool,
+
     /// Address of the sigreturn trampoline in this process; 0: none.
     pub(crate) sigreturn: AtomicUsize,
     pub personality: AtomicU32,
@@ -154,6 +157,7 @@ impl Process {
             remains: SpinLock::new(None),
             timers: ProcessTimers::new(this.clone()),
             semaphores: SpinLock::new(Default::default()),
+            made_segments: AtomicBool::new(false),
             sigreturn: AtomicUsize::new(0),
             personality: AtomicU32::new(0),
             dumpable: AtomicU32::new(1),
@@ -265,6 +269,11 @@ impl Process {
     /// Memory; `None` for kernel threads and after exit.
     pub fn mm(&self) -> Option<Arc<AddressSpace>> {
         self.mm.lock().clone()
+    }
+
+    /// Whether its memory is this.
+    pub(crate) fn has_mm(&self, mm: &Arc<AddressSpace>) -> bool {
+        self.mm.lock().as_ref().is_some_and(|own| Arc::ptr_eq(own, mm))
     }
 
     pub(crate) fn set_mm(&self, mm: Option<Arc<AddressSpace>>) {

@@ -11,6 +11,7 @@
 //! compared with the one that the area was last written for: a switch costs nothing, a system call two loads.
 
 use crate::signal::{self, SigInfo};
+use crate::thread::work;
 use crate::{Ctx, Result, usermem};
 use abi::Errno;
 use abi::rseq::{CriticalSection, RSEQ_CPU_ID_UNINITIALIZED, RSEQ_FEATURE_BYTES, RSEQ_ORIGINAL_BYTES, at};
@@ -33,6 +34,11 @@ impl Rseq {
     /// What a child in memory of its own starts with.
     pub fn fork(self) -> Rseq {
         Rseq { seen: 0, ..self }
+    }
+
+    /// Whether the thread has an area.
+    pub fn is_registered(&self) -> bool {
+        self.area != 0
     }
 
     /// Whether the thread was switched away since its area was last written. Interrupts off for a lasting answer.
@@ -115,6 +121,18 @@ pub(crate) fn refresh(ctx: &mut Ctx) {
     if written.is_err() {
         signal::force(ctx.thread, SigInfo::kernel(SIGSEGV));
     }
+}
+
+/// Threads in the caller's memory, on whatever CPU, leave the sections that they are in before they run on in user mode:
+/// membarrier(2), whose caller interrupts the CPUs after this. A thread that does not run leaves its section anyway when
+/// it gets a CPU.
+pub fn leave_sections(ctx: &Ctx) {
+    crate::pid::for_each_process(|process| {
+        if process.has_mm(ctx.mm()) {
+            let signals = process.signals.lock();
+            signals.threads.iter().for_each(|thread| thread.add_work(work::RSEQ));
+        }
+    });
 }
 
 /// A handler is about to run: a section that the signal interrupts is left first, so that the handler returns to

@@ -36,6 +36,8 @@ pub mod work {
     pub const PARK: u32 = 64;
     /// The tracer wants a stop.
     pub const PTRACE: u32 = 128;
+    /// Leave the restartable sequence, whether or not it was switched away.
+    pub const RSEQ: u32 = 256;
     /// Why an interruptible sleep ends, besides signals.
     pub const INTERRUPTS: u32 = STOP | EXIT | PARK | PTRACE;
 }

@@ -85,7 +85,8 @@ fn live(ctx: &mut Ctx) -> i32 {
             if ctx.thread.take_work(work::TRACE) {
                 table = choose(calls, ctx.thread);
             }
-            if ctx.local.rseq.is_stale() {
+            let asked = ctx.thread.take_work(work::RSEQ) && ctx.local.rseq.is_registered();
+            if asked || ctx.local.rseq.is_stale() {
                 rseq::refresh(ctx);
             }
             if ctx.thread.take_work(work::CPU_TIMER) {

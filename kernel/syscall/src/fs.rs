@@ -730,6 +730,36 @@ pub fn tee(ctx: &mut Ctx, input: i32, out: i32, len: usize, flags: u32) -> Resul
     splicing::tee(&from, &to, len, flags).map_err(|error| write_error(ctx, error, u64::MAX))
 }
 
+/// vmsplice(2). Pages are copied, never lent: what the program does to its memory afterwards stays its own.
+pub fn vmsplice(ctx: &mut Ctx, fd: i32, vec: usize, count: usize, flags: u32) -> Result<usize> {
+    if flags & !SPLICE_FLAGS != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = ctx.files().get(fd)?;
+    let segments = read_segments(vec, count)?;
+    let mut buf = IoBuf::segments(&segments)?;
+    splicing::vmsplice(&file, &mut buf, flags).map_err(|error| write_error(ctx, error, u64::MAX))
+}
+
+/// cachestat(2). Nothing is remembered of pages that left the cache, so none counts as evicted.
+pub fn cachestat(ctx: &mut Ctx, fd: u32, range: usize, stat: usize, flags: u32) -> Result<usize> {
+    let file = ctx.files().get(i32::try_from(fd).map_err(|_| Errno::EBADF)?)?;
+    let [offset, len]: [u64; 2] = usermem::read(range)?;
+    if !vfs::permission::may_see_residency(&file, &caller(ctx)) {
+        return Err(Errno::EPERM);
+    }
+    if flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let page = arch::PAGE_SIZE as u64;
+    let end = if len == 0 { u64::MAX } else { offset.saturating_add(len) };
+    let found =
+        file.ops().mapping(&file).map(|mapping| mapping.cache_stat(offset / page..end.div_ceil(page)));
+    let vm::CacheStat { cached, dirty, writeback } = found.unwrap_or_default();
+    usermem::write(stat, &[cached, dirty, writeback, 0, 0])?;
+    Ok(0)
+}
+
 // ---- new objects ----
 
 /// Puts a new file under a descriptor.

@@ -62,6 +62,14 @@ pub fn madvise(ctx: &mut Ctx, addr: usize, len: usize, advice: i32) -> Result<us
     ctx.mm().madvise(addr, len, advice).map(|()| 0)
 }
 
+/// mseal(2).
+pub fn mseal(ctx: &mut Ctx, addr: usize, len: usize, flags: usize) -> Result<usize> {
+    if flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    ctx.mm().mseal(addr, len).map(|()| 0)
+}
+
 /// mincore(2), in pieces: the space's lock is not held while the answer is copied out.
 pub fn mincore(ctx: &mut Ctx, addr: usize, len: usize, vec: usize) -> Result<usize> {
     if !addr.is_multiple_of(PAGE_SIZE) {

@@ -8,6 +8,7 @@ use abi::fcntl::{AT_EMPTY_PATH, AT_FDCWD, AT_NO_AUTOMOUNT, AT_RECURSIVE, AT_SYML
 use abi::fs::*;
 use kcore::usermem;
 use vfs::{MountFlags, Path, mount_steps as steps};
+use zerocopy::IntoBytes;
 
 /// Names of options, with their end; and the values of strings.
 const KEY_MAX: usize = 256;
@@ -201,4 +202,53 @@ pub fn mount_setattr(
     let place = find_or_self(ctx, dirfd, path, flags & (AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW))?;
     let recursive = flags & AT_RECURSIVE != 0;
     steps::set_attributes(&caller(ctx), &place, recursive, (set, clear), unbindable).map(|()| 0)
+}
+
+/// What statmount(2) and listmount(2) are asked.
+fn read_request(address: usize, flags: u32) -> Result<MntIdReq> {
+    known(flags, 0)?;
+    let size: u32 = usermem::read(address)?;
+    if size as usize > arch::PAGE_SIZE {
+        return Err(Errno::E2BIG);
+    }
+    if (size as usize) < size_of::<MntIdReq>() {
+        return Err(Errno::EINVAL);
+    }
+    let request: MntIdReq = usermem::read_extensible(address, size as usize)?;
+    if request.spare != 0 || request.mnt_id <= MNT_UNIQUE_ID_OFFSET {
+        return Err(Errno::EINVAL);
+    }
+    Ok(request)
+}
+
+/// statmount(2). EOVERFLOW when the buffer does not take the strings that are asked for.
+pub fn statmount(ctx: &mut Ctx, request: usize, buffer: usize, size: usize, flags: u32) -> Result<usize> {
+    let request = read_request(request, flags)?;
+    let (stat, strings) = vfs::mount_stat::stat(&caller(ctx), request.mnt_id, request.param)?;
+    let fixed = size_of::<StatMount>();
+    if !strings.is_empty() && size < fixed + strings.len() {
+        return Err(Errno::EOVERFLOW);
+    }
+    usermem::write_bytes(buffer, &stat.as_bytes()[..size.min(fixed)])?;
+    if !strings.is_empty() {
+        usermem::write_bytes(buffer.checked_add(fixed).ok_or(Errno::EFAULT)?, &strings)?;
+    }
+    Ok(0)
+}
+
+/// listmount(2): how many numbers were written.
+pub fn listmount(ctx: &mut Ctx, request: usize, ids: usize, count: usize, flags: u32) -> Result<usize> {
+    const MOST: usize = 1_000_000;
+    known(flags, 0)?;
+    if count > MOST {
+        return Err(Errno::EOVERFLOW);
+    }
+    crate::fs::check_user_range(ids, count * size_of::<u64>())?;
+    let request = read_request(request, flags)?;
+    let mut done = 0;
+    for id in vfs::mount_stat::list(&caller(ctx), request.mnt_id, request.param)?.take(count) {
+        usermem::write(ids + done * size_of::<u64>(), &id)?;
+        done += 1;
+    }
+    Ok(done)
 }

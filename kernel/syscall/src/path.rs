@@ -190,6 +190,10 @@ pub fn statx(ctx: &mut Ctx, dirfd: i32, path: usize, flags: u32, mask: u32, stat
         out.mask &= !STATX_DIOALIGN;
         (out.dio_mem_align, out.dio_offset_align) = (0, 0);
     }
+    if mask & STATX_MNT_ID_UNIQUE != 0 {
+        out.mnt_id = vfs::mount_stat::unique_id(&place.mount);
+        out.mask = out.mask & !STATX_MNT_ID | STATX_MNT_ID_UNIQUE;
+    }
     usermem::write_bytes(stat, &out.to_bytes())?;
     Ok(0)
 }

@@ -324,6 +324,17 @@ pub fn process_madvise(
     Ok(done)
 }
 
+/// process_mrelease(2): gives back the memory of a process that was killed, in the name of who needs it, and not when
+/// that process gets round to it.
+pub fn process_mrelease(ctx: &mut Ctx, pidfd: i32, flags: u32) -> Result<usize> {
+    if flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = ctx.files().get_any(pidfd)?;
+    let process = pidfd::process_of(&file)?;
+    kcore::oom::release_memory(process).map(|()| 0)
+}
+
 fn copy_memory(
     ctx: &Ctx,
     pid: i32,

@@ -386,34 +386,61 @@ mod barrier {
     pub const REGISTER_GLOBAL_EXPEDITED: u32 = 1 << 2;
     pub const PRIVATE_EXPEDITED: u32 = 1 << 3;
     pub const REGISTER_PRIVATE_EXPEDITED: u32 = 1 << 4;
+    /// CPUs forget instructions that they have fetched, too.
+    pub const PRIVATE_EXPEDITED_SYNC_CORE: u32 = 1 << 5;
+    pub const REGISTER_PRIVATE_EXPEDITED_SYNC_CORE: u32 = 1 << 6;
+    /// Threads leave restartable sequences, too.
+    pub const PRIVATE_EXPEDITED_RSEQ: u32 = 1 << 7;
+    pub const REGISTER_PRIVATE_EXPEDITED_RSEQ: u32 = 1 << 8;
     pub const GET_REGISTRATIONS: u32 = 1 << 9;
-    /// What exists here: not those that also make other CPUs forget fetched instructions, or restart sequences.
-    pub const ALL: u32 = GLOBAL
-        | GLOBAL_EXPEDITED
-        | REGISTER_GLOBAL_EXPEDITED
-        | PRIVATE_EXPEDITED
-        | REGISTER_PRIVATE_EXPEDITED
-        | GET_REGISTRATIONS;
+    pub const ALL: u32 = (GET_REGISTRATIONS << 1) - 1;
+    /// The flag of PRIVATE_EXPEDITED_RSEQ: only one CPU is meant.
+    pub const FLAG_CPU: u32 = 1;
+
+    /// The registration without which a command is refused.
+    pub fn needs(command: u32) -> u32 {
+        match command {
+            PRIVATE_EXPEDITED | PRIVATE_EXPEDITED_SYNC_CORE | PRIVATE_EXPEDITED_RSEQ => command << 1,
+            _ => 0,
+        }
+    }
 }
 
 /// membarrier(2). All CPUs are interrupted, whatever runs there: to know who runs on a CPU would take its lock.
-pub fn membarrier(ctx: &mut Ctx, command: u32, flags: u32, _cpu: i32) -> Result<usize> {
-    if flags != 0 {
+pub fn membarrier(ctx: &mut Ctx, command: u32, flags: u32, cpu: i32) -> Result<usize> {
+    let for_cpu = command == barrier::PRIVATE_EXPEDITED_RSEQ && flags == barrier::FLAG_CPU;
+    if flags != 0 && !for_cpu {
         return Err(Errno::EINVAL);
+    }
+    let needed = barrier::needs(command);
+    if ctx.mm().barriers() & needed != needed {
+        return Err(Errno::EPERM);
     }
     let everywhere = || irq::barrier::everywhere(sched::online());
     match command {
         barrier::QUERY => return Ok(barrier::ALL as usize),
         barrier::GET_REGISTRATIONS => return Ok(ctx.mm().barriers() as usize),
         barrier::GLOBAL | barrier::GLOBAL_EXPEDITED => everywhere(),
-        barrier::REGISTER_GLOBAL_EXPEDITED | barrier::REGISTER_PRIVATE_EXPEDITED => {
+        barrier::REGISTER_GLOBAL_EXPEDITED
+        | barrier::REGISTER_PRIVATE_EXPEDITED
+        | barrier::REGISTER_PRIVATE_EXPEDITED_SYNC_CORE
+        | barrier::REGISTER_PRIVATE_EXPEDITED_RSEQ => {
             ctx.mm().add_barriers(command);
             everywhere();
         }
-        barrier::PRIVATE_EXPEDITED if ctx.mm().barriers() & barrier::REGISTER_PRIVATE_EXPEDITED == 0 => {
-            return Err(Errno::EPERM);
-        }
         barrier::PRIVATE_EXPEDITED => everywhere(),
+        barrier::PRIVATE_EXPEDITED_SYNC_CORE => {
+            everywhere();
+            arch::mmu::sync_instructions();
+        }
+        barrier::PRIVATE_EXPEDITED_RSEQ => {
+            // Linux does nothing for a CPU that there is not.
+            let known = || sched::online().iter().any(|online| usize::try_from(cpu) == Ok(online));
+            if !for_cpu || cpu < 0 || known() {
+                kcore::rseq::leave_sections(ctx);
+                everywhere();
+            }
+        }
         _ => return Err(Errno::EINVAL),
     }
     Ok(0)

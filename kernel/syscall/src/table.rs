@@ -101,6 +101,12 @@ calls! {
     101 117 ptrace => ptrace::ptrace(request, pid, addr, data);
     310 270 process_vm_readv => ptrace::process_vm_readv(pid, local, local_count, remote, remote_count, flags);
     311 271 process_vm_writev => ptrace::process_vm_writev(pid, local, local_count, remote, remote_count, flags);
+    278 75 vmsplice => fs::vmsplice(fd, segments, count, flags);
+    457 457 statmount => mounts::statmount(request, buffer, size, flags);
+    458 458 listmount => mounts::listmount(request, ids, count, flags);
+    451 451 cachestat => fs::cachestat(fd, range, stat, flags);
+    462 462 mseal => mm::mseal(addr, len, flags);
+    448 448 process_mrelease => ptrace::process_mrelease(pidfd, flags);
     440 440 process_madvise => ptrace::process_madvise(pidfd, segments, count, advice, flags);
     157 167 prctl => process::prctl(option, arg2, arg3, arg4, arg5);
     158 - arch_prctl => process::arch_prctl(code, address);

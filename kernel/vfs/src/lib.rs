@@ -48,6 +48,7 @@ mod inode;
 mod iobuf;
 pub mod locks;
 pub mod mount;
+pub mod mount_stat;
 pub mod mount_steps;
 pub mod namei;
 pub mod notify;

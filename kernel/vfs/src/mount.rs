@@ -613,7 +613,7 @@ pub fn sync_all() {
 }
 
 /// The mounts below `root` that a process with this root sees, with their mount points.
-fn visible(root: &Path) -> Vec<(Arc<Mount>, Vec<u8>)> {
+pub(crate) fn visible(root: &Path) -> Vec<(Arc<Mount>, Vec<u8>)> {
     let mut all = root.mount.subtree();
     all.sort_by_key(|mount| mount.id);
     let place = |mount: Arc<Mount>| {
@@ -630,7 +630,7 @@ fn shown_source(sb: &SuperBlock) -> &str {
     if sb.source.is_empty() { "none" } else { &sb.source }
 }
 
-fn super_options(sb: &SuperBlock) -> String {
+pub(crate) fn super_options(sb: &SuperBlock) -> String {
     let mut out = String::new();
     // Writing to a String does not fail.
     let _ = sb.ops.show_options(sb, &mut out);
@@ -690,7 +690,7 @@ pub fn show_mountinfo(root: &Path, out: &mut dyn fmt::Write) -> fmt::Result {
 }
 
 /// A mount of the whole file system, in no tree: paths through it are those inside the file system.
-fn kernel_view(mount: &Arc<Mount>) -> Arc<Mount> {
+pub(crate) fn kernel_view(mount: &Arc<Mount>) -> Arc<Mount> {
     let mut top = mount.root.clone();
     while let Some(parent) = top.parent() {
         top = parent;

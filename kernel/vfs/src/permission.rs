@@ -2,6 +2,7 @@
 
 use crate::acl;
 use crate::cred::Cred;
+use crate::file::{File, FileMode};
 use crate::fs_context::Caller;
 use crate::inode::{Inode, InodeRef};
 use crate::path::Path;
@@ -109,4 +110,13 @@ pub fn sticky_forbids(dir: &Inode, inode: &Inode, cred: &Cred) -> bool {
         && cred.fsuid != inode.uid()
         && cred.fsuid != dir.uid()
         && !cred.capable(CAP_FOWNER)
+}
+
+/// Whether the caller may know what of an open file is in memory: who could write it, since others could learn from that
+/// what programs do.
+pub fn may_see_residency(file: &File, caller: &Caller) -> bool {
+    let inode = file.inode();
+    file.mode().contains(FileMode::WRITE)
+        || is_owner(inode, caller.cred)
+        || check_inode(inode, W_OK, caller).is_ok()
 }

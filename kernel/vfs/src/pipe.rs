@@ -232,6 +232,17 @@ impl Pipe {
         Ok(slots * PAGE_SIZE)
     }
 
+    /// Puts what fits of a program's memory into the pipe, or takes what is there out to it: vmsplice(2). EAGAIN when that
+    /// is nothing; as for writing and reading otherwise.
+    pub(crate) fn put(&self, buf: &mut IoBuf) -> Result<usize> {
+        self.write(buf, false)
+    }
+
+    /// See [`Pipe::put`].
+    pub(crate) fn take(&self, buf: &mut IoBuf) -> Result<usize> {
+        self.read(buf)
+    }
+
     /// Takes up to `len` bytes out for splice(2), as kernel bytes; EAGAIN or end as for reading.
     pub(crate) fn take_bytes(&self, out: &mut [u8]) -> Result<usize> {
         self.read(&mut IoBuf::kernel_out(out))

@@ -1,4 +1,4 @@
-//! Moving bytes between files inside the kernel: sendfile(2), splice(2), tee(2), copy_file_range(2).
+//! Moving bytes between files inside the kernel: sendfile(2), splice(2), tee(2), vmsplice(2), copy_file_range(2).
 //!
 //! All go through one kernel buffer, except tee, which shares pages. Passing page-cache folios into a pipe
 //! without a copy was left out: under it the file can change while the pipe holds it.
@@ -255,6 +255,27 @@ pub fn tee(from: &Arc<File>, out: &Arc<File>, len: usize, flags: u32) -> Result<
                     out.wait_ready(PollEvents::WRITABLE)?;
                 }
             }
+            result => return result,
+        }
+    }
+}
+
+/// vmsplice(2): from user memory into a pipe that can be written, as much as fits once it takes something; or to user
+/// memory from one that is read. EBADF for what is no pipe.
+pub fn vmsplice(file: &File, buf: &mut IoBuf, flags: u32) -> Result<usize> {
+    let pipe = pipe::of_file(file).ok_or(Errno::EBADF)?;
+    let writes = file.mode().contains(FileMode::WRITE);
+    if !writes && !file.mode().contains(FileMode::READ) {
+        return Err(Errno::EBADF);
+    }
+    let nowait = flags & SPLICE_F_NONBLOCK != 0 || file.is_nonblocking();
+    loop {
+        let (result, wanted) = match writes {
+            true => (pipe.put(buf), PollEvents::WRITABLE),
+            false => (pipe.take(buf), PollEvents::READABLE),
+        };
+        match result {
+            Err(Errno::EAGAIN) if !nowait => file.wait_ready(wanted)?,
             result => return result,
         }
     }

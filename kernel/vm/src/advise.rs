@@ -103,6 +103,9 @@ impl AddressSpace {
             if set.contains(VmFlags::WIPEONFORK) && !anonymous {
                 return Err(Stop(Errno::EINVAL));
             }
+            if set.intersects(VmFlags::WIPEONFORK | VmFlags::DONTCOPY) && area.keeps_content() {
+                return Err(Stop(Errno::EPERM));
+            }
             area.set_flags(area.flags.difference(clear) | set);
             Ok(())
         };
@@ -117,6 +120,9 @@ impl AddressSpace {
             let part = vma.start.max(range.start)..vma.end.min(range.end);
             let locked = vma.data.flags.contains(VmFlags::LOCKED);
             match advice {
+                Advice::Discard { .. } | Advice::Free if vma.data.keeps_content() => {
+                    return Err(Errno::EPERM);
+                }
                 Advice::Discard { locked_too } if locked && !locked_too => return Err(Errno::EINVAL),
                 Advice::Free if !matches!(vma.data.backing, Backing::Anonymous) => return Err(Errno::EINVAL),
                 Advice::Cold if locked => return Err(Errno::EINVAL),

@@ -37,6 +37,8 @@ bitflags! {
         const NORESERVE = 0x20_0000;
         const WIPEONFORK = 0x200_0000;
         const DONTDUMP = 0x400_0000;
+        /// Neither its place nor its rights may change: mseal(2). Linux's bit is beyond 32.
+        const SEALED = 0x8000_0000;
     }
 }
 
@@ -262,6 +264,14 @@ impl Area {
             }
             _ => false,
         }
+    }
+}
+
+impl Area {
+    /// Sealed memory that its program cannot write: madvise(2) may not take its content either.
+    pub(crate) fn keeps_content(&self) -> bool {
+        let anonymous = matches!(self.backing, Backing::Anonymous);
+        anonymous && self.flags & (VmFlags::SEALED | VmFlags::WRITE) == VmFlags::SEALED
     }
 }
 

@@ -175,6 +175,9 @@ impl AddressSpace {
     }
 
     fn fault_absent(&self, vma: &Vma<Area>, va: u64, access: Access) -> Result<Fault> {
+        if self.is_reaped() {
+            return Err(FaultError::BusErr);
+        }
         match &vma.data.backing {
             Backing::Anonymous => self.fault_anonymous(&vma.data, va, access).map(|()| Fault::Minor),
             Backing::File(file) => self.fault_file(vma, file, va, access),

@@ -70,8 +70,8 @@ pub use layout::{Layout, LayoutInput};
 pub use limits::{Limits, Unlimited};
 pub use map::MapRequest;
 pub use mapping::{
-    CacheKind, FolioRead, FolioWrite, Mapping, MappingOps, MemoryOps, ReadRun, SyncMode, WritePass, WriteRun,
-    WriteWhy,
+    CacheKind, CacheStat, FolioRead, FolioWrite, Mapping, MappingOps, MemoryOps, ReadRun, SyncMode,
+    WritePass, WriteRun, WriteWhy,
 };
 pub use readahead::Readahead;
 pub use remap::RemapRequest;

@@ -250,6 +250,14 @@ pub struct Mapping {
     this: Weak<Mapping>,
 }
 
+/// Pages of a range of a file, by state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CacheStat {
+    pub cached: u64,
+    pub dirty: u64,
+    pub writeback: u64,
+}
+
 /// The page number after the last byte of `size`.
 pub(crate) fn pages_of(size: u64) -> u64 {
     size.div_ceil(PAGE)
@@ -434,6 +442,30 @@ impl Mapping {
     /// Whether a page is cached: mincore(2).
     pub fn is_cached(&self, index: u64) -> bool {
         self.pages.lock().get(index).is_some_and(Folio::uptodate)
+    }
+
+    /// What cachestat(2) tells of the pages of a range.
+    pub fn cache_stat(&self, range: Range<u64>) -> CacheStat {
+        let mut stat = CacheStat::default();
+        let mut at = range.start;
+        // In pieces, so that the lock is held shortly however large the file is.
+        while at < range.end {
+            const PIECE: usize = 512;
+            let pages = self.pages.lock();
+            let mut seen = 0;
+            for (index, folio) in pages.range(at..range.end).take(PIECE) {
+                seen += 1;
+                at = index + 1;
+                stat.cached += 1;
+                // A memory object's pages count as dirty for swap alone.
+                stat.dirty += u64::from(folio.dirty() && !self.is_memory());
+                stat.writeback += u64::from(folio.writeback());
+            }
+            if seen < PIECE {
+                break;
+            }
+        }
+        stat
     }
 
     /// Runs `action` on the filled folios of a range within the file, under the tree's lock.

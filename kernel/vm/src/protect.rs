@@ -54,6 +54,28 @@ impl AddressSpace {
         self.protect_range(&mut areas, start..end, VmFlags::from_prot(prot), limits)
     }
 
+    /// mseal(2): the areas of the range keep their place and rights for good. ENOMEM where nothing is mapped; then
+    /// nothing has changed.
+    pub fn mseal(&self, addr: usize, len: usize) -> Result<()> {
+        let start = addr as u64;
+        let len = page_up(len as u64).ok_or(Errno::EINVAL)?;
+        let end = start.checked_add(len).filter(|_| is_page_aligned(start)).ok_or(Errno::EINVAL)?;
+        if start == end {
+            return Ok(());
+        }
+        let mut areas = self.areas.write();
+        let range = start..end;
+        if !areas.set.is_covered(range.clone()) {
+            return Err(Errno::ENOMEM);
+        }
+        areas.check_split(&range)?;
+        let seal = |_: Range<u64>, area: &mut Area| -> core::result::Result<(), Stop> {
+            area.set_flags(area.flags | VmFlags::SEALED);
+            Ok(())
+        };
+        areas.set.update(range, seal).map_err(|Stop(errno)| errno)
+    }
+
     fn protect_range(
         &self,
         areas: &mut Areas,
@@ -86,6 +108,9 @@ impl AddressSpace {
     ) -> Result<()> {
         let Some(vma) = areas.set.find(part.start) else { return Ok(()) };
         let old = vma.data.flags;
+        if old.contains(VmFlags::SEALED) {
+            return Err(Errno::EPERM);
+        }
         let mut new = old.difference(VmFlags::ACCESS) | access;
         if !old.permitted().contains(access) {
             return Err(Errno::EACCES);

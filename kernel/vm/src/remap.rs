@@ -57,6 +57,7 @@ impl AddressSpace {
         let new_len = page_up(request.new_len as u64).filter(|&len| len != 0).ok_or(Errno::EINVAL)?;
         let mut after = Aftermath::default();
         let mut areas = self.areas.write();
+        areas.check_unsealed(&(addr..addr.saturating_add(old_len.max(PAGE))))?;
         let result = if fixed || keep {
             self.remap_to(&mut areas, request, old_len, new_len, limits, &mut after)
         } else {

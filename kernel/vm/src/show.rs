@@ -338,7 +338,7 @@ const ZERO_LINES: [&str; 7] = [
 ];
 
 /// The two letters of each flag, in the order of the bits.
-const FLAG_NAMES: [(VmFlags, &str); 18] = [
+const FLAG_NAMES: [(VmFlags, &str); 19] = [
     (VmFlags::READ, "rd"),
     (VmFlags::WRITE, "wr"),
     (VmFlags::EXEC, "ex"),
@@ -357,6 +357,7 @@ const FLAG_NAMES: [(VmFlags, &str); 18] = [
     (VmFlags::NORESERVE, "nr"),
     (VmFlags::WIPEONFORK, "wf"),
     (VmFlags::DONTDUMP, "dd"),
+    (VmFlags::SEALED, "sl"),
 ];
 
 fn write_flags(out: &mut dyn Write, flags: VmFlags) -> fmt::Result {

@@ -87,6 +87,8 @@ pub struct AddressSpace {
     dumpable: AtomicBool,
     /// `MEMBARRIER_CMD_REGISTER_*` that were asked for; fork passes them on.
     barriers: AtomicU32,
+    /// Its private pages were taken: see [`AddressSpace::reap`].
+    reaped: AtomicBool,
     pub(crate) cids: ConcurrencyIds,
 }
 
@@ -140,6 +142,7 @@ impl AddressSpace {
             this: this.clone(),
             dumpable: AtomicBool::new(true),
             barriers: AtomicU32::new(0),
+            reaped: AtomicBool::new(false),
             cids,
         }))
     }
@@ -187,6 +190,25 @@ impl AddressSpace {
 
     pub fn set_dumpable(&self, dumpable: bool) {
         self.dumpable.store(dumpable, Relaxed);
+    }
+
+    /// Takes the private pages of a space whose users are all to end (Linux's oom reaper). Who touches one of them on the
+    /// way gets SIGBUS, or EFAULT in a system call, and not a page of zeroes.
+    pub fn reap(&self) {
+        self.reaped.store(true, Relaxed);
+        let areas = self.areas.read();
+        for vma in areas.set.iter() {
+            let private = !vma.data.is_shared() && !vma.data.flags.contains(VmFlags::LOCKED);
+            if private && !matches!(vma.data.backing, Backing::Special(_)) {
+                self.zap(&vma.data, vma.range());
+            }
+        }
+    }
+
+    /// Whether private pages were taken: [`AddressSpace::reap`].
+    #[inline]
+    pub(crate) fn is_reaped(&self) -> bool {
+        self.reaped.load(Relaxed)
     }
 
     /// What membarrier(2) was asked to expect.

@@ -71,6 +71,7 @@ impl AddressSpace {
         if areas.set.is_free(range.clone()) {
             return Ok(Vec::new());
         }
+        areas.check_unsealed(&range)?;
         let in_files = areas.set.overlapping(range.clone()).filter(|vma| vma.data.file().is_some()).count();
         let mut files = Vec::new();
         files.try_reserve_exact(in_files).map_err(|_| Errno::ENOMEM)?;
@@ -91,6 +92,12 @@ impl AddressSpace {
 }
 
 impl Areas {
+    /// EPERM when an area of the range was sealed.
+    pub(crate) fn check_unsealed(&self, range: &Range<u64>) -> Result<()> {
+        let sealed = self.set.overlapping(range.clone()).any(|vma| vma.data.flags.contains(VmFlags::SEALED));
+        if sealed { Err(Errno::EPERM) } else { Ok(()) }
+    }
+
     /// The page range of munmap and mremap's old part: EINVAL for what user space cannot have.
     pub(crate) fn check_range(&self, addr: u64, len: u64) -> Result<Range<u64>> {
         let top = self.set.bounds().end;

@@ -15,9 +15,11 @@ pub const CHECKS: &[Check] = &[
     ("fadvise", fadvise),
     ("sync_file_range", sync_file_range),
     ("readahead", readahead),
+    ("cachestat", cachestat),
     ("one_copy", one_copy),
     ("tail_is_zero", tail_is_zero),
     ("knobs", knobs),
+    ("min_free_kbytes", min_free_kbytes),
     ("swap_errors", swap_errors),
     ("zram_comes_and_goes", zram_comes_and_goes),
     ("loop_comes_and_goes", loop_comes_and_goes),
@@ -97,6 +99,49 @@ fn store(at: usize, value: u8) {
 }
 
 /// read, write and a shared mapping see one copy, before and after the pages were synced and let go.
+/// cachestat(2): cached, dirty, under write-back, evicted, recently evicted.
+fn stat_of(fd: io::Fd, range: [u64; 2], flags: u32) -> Result<[u64; 5]> {
+    let mut stat = [0u64; 5];
+    // SAFETY: 1. the kernel reads two words and writes five.
+    unsafe { syscall!(__NR_cachestat, fd, range.as_ptr(), stat.as_mut_ptr(), flags) }?;
+    Ok(stat)
+}
+
+fn cachestat() -> Outcome {
+    const SIZE: u64 = PAGE as u64;
+    scratch()?;
+    let fd = fs::open(c"f", O_CREAT | O_RDWR, 0o644)?;
+    io::write_all(fd, &vec![7; 3 * PAGE])?;
+    let all = match stat_of(fd, [0, 0], 0) {
+        Err(Errno::ENOSYS) => return Err(skip("no cachestat")),
+        stat => stat?,
+    };
+    ensure!(all[0] == 3 && all[1] + all[2] <= 3, "{all:?}");
+    equal!(stat_of(fd, [SIZE, 1], 0)?[0], 1);
+    equal!(stat_of(fd, [SIZE - 1, 2], 0)?[0], 2);
+    equal!(stat_of(fd, [5 * SIZE, 0], 0)?[0], 0);
+    // SAFETY: 1. no memory is named.
+    unsafe { syscall!(__NR_fsync, fd) }?;
+    equal!(stat_of(fd, [0, 0], 0)?, [3, 0, 0, 0, 0]);
+    equal!(stat_of(fd, [0, 0], 1), Err(Errno::EINVAL));
+    equal!(stat_of(99, [0, 0], 0), Err(Errno::EBADF));
+    // SAFETY: 1. the kernel refuses the addresses.
+    let wild = unsafe { syscall!(__NR_cachestat, fd, 8, 8, 0) };
+    equal!(wild, Err(Errno::EFAULT));
+    // Of a file that one may read only: Linux before 6.14 tells.
+    fs::chmod(c".", 0o755)?;
+    let status = rt::process::in_child(|| {
+        // SAFETY: 1. no memory is named.
+        let _ = unsafe { syscall!(__NR_setresuid, 1000, 1000, 1000) };
+        match fs::open(c"f", O_RDONLY, 0).and_then(|fd| stat_of(fd, [0, 0], 0)) {
+            Err(Errno::EPERM) => 0,
+            _ => 1,
+        }
+    })?;
+    equal!(status.exit_code(), Some(0));
+    Ok(())
+}
+
 fn one_copy() -> Outcome {
     scratch()?;
     let fd = fs::open(c"f", O_CREAT | O_RDWR, 0o600)?;
@@ -162,6 +207,37 @@ fn knobs() -> Outcome {
         let Ok(fd) = fs::open(path, O_WRONLY, 0) else { continue };
         equal!(io::write(fd, text), Err(Errno::EINVAL));
     }
+    Ok(())
+}
+
+/// The sum of a mark of all zones, in pages.
+fn zone_marks(name: &str) -> core::result::Result<u64, Failure> {
+    let text = fs::read_file(c"/proc/zoneinfo")?;
+    let text = String::from_utf8_lossy(&text);
+    let marks = text.lines().filter_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix(' '));
+    marks.map(|mark| mark.trim().parse::<u64>().map_err(|_| Failure(mark.to_string()))).sum()
+}
+
+/// What is to stay free is what the zones' marks say.
+fn min_free_kbytes() -> Outcome {
+    let path = c"/proc/sys/vm/min_free_kbytes";
+    let Ok(fd) = fs::open(path, O_RDWR, 0) else { return Err(skip("it cannot be set here")) };
+    let mut old = [0; 16];
+    let len = io::pread(fd, &mut old, 0)?;
+    let text = core::str::from_utf8(&old[..len]).map_err(|_| Failure("no text".to_string()))?;
+    let kib: u64 = text.trim().parse().map_err(|_| Failure(text.to_string()))?;
+    let before = (zone_marks("min")?, zone_marks("low")?, zone_marks("high")?);
+    let more = format!("{}", kib + 512);
+    io::pwrite(fd, more.as_bytes(), 0)?;
+    let after = (zone_marks("min"), zone_marks("low"), zone_marks("high"));
+    io::pwrite(fd, text.trim().as_bytes(), 0)?;
+    let grown = after.0? - before.0;
+    // Zones round down.
+    ensure!((120..=130).contains(&grown), "{grown} pages more for 512 KiB");
+    ensure!(after.1? > before.1 && after.2? > before.2, "the other marks stay");
+    equal!(zone_marks("min")?, before.0);
+    equal!(io::pwrite(fd, b"-1", 0), Err(Errno::EINVAL));
+    equal!(io::pwrite(fd, b"some", 0), Err(Errno::EINVAL));
     Ok(())
 }
 

@@ -29,6 +29,7 @@ pub const CHECKS: &[Check] = &[
     ("not_enough_memory", not_enough_memory),
     ("write_to_own_text", write_to_own_text),
     ("fault_counts", fault_counts),
+    ("sealed", sealed),
 ];
 
 fn put(at: usize, value: u8) {
@@ -354,5 +355,50 @@ fn fault_counts() -> Outcome {
     let after = process::rusage(0)?.ru_minflt;
     ensure!((100..200).contains(&(after - before)), "{} minor faults for 100 pages", after - before);
     equal!(CAUGHT.load(Ordering::Relaxed), 0);
+    Ok(())
+}
+
+fn mseal(at: usize, len: usize, flags: usize) -> Result<()> {
+    // SAFETY: 1. nothing changes in memory.
+    unsafe { syscall!(__NR_mseal, at, len, flags) }.map(drop)
+}
+
+fn sealed() -> Outcome {
+    let at = map(0, 4 * PAGE, RW, ANON, -1, 0)?;
+    put(at + PAGE, 5);
+    match mseal(at + PAGE, PAGE, 0) {
+        Err(Errno::ENOSYS) => return Err(crate::skip("no mseal")),
+        result => result?,
+    }
+    equal!(unmap(at + PAGE, PAGE), Err(Errno::EPERM));
+    // Nothing of a range goes in which something is sealed.
+    equal!(unmap(at, 4 * PAGE), Err(Errno::EPERM));
+    put(at + 3 * PAGE, 6);
+    equal!(protect(at + PAGE, PAGE, PROT_READ), Err(Errno::EPERM));
+    equal!(map(at, 2 * PAGE, RW, ANON | MAP_FIXED, -1, 0), Err(Errno::EPERM));
+    // SAFETY: 1. refused, or the check's own memory moves.
+    let moved = |from: usize, to: usize| unsafe { syscall!(__NR_mremap, from, PAGE, PAGE, 3, to) };
+    let spare = map(0, PAGE, RW, ANON, -1, 0)?;
+    equal!(moved(at + PAGE, spare), Err(Errno::EPERM));
+    equal!(moved(spare, at + PAGE), Err(Errno::EPERM));
+    // What may be written may be emptied, too.
+    put(at + PAGE, 7);
+    // SAFETY: 1. the range is the check's own.
+    let empty = |at: usize| unsafe { mm::advise(at, PAGE, MADV_DONTNEED) };
+    equal!((empty(at + PAGE), get(at + PAGE)), (Ok(()), 0));
+    protect(at + 2 * PAGE, PAGE, PROT_READ)?;
+    mseal(at + 2 * PAGE, PAGE, 0)?;
+    equal!(empty(at + 2 * PAGE), Err(Errno::EPERM));
+    // Sealed twice; for good in a child, too.
+    mseal(at + PAGE, 2 * PAGE, 0)?;
+    let child = process::in_child(|| i32::from(unmap(at + PAGE, PAGE) != Err(Errno::EPERM)))?;
+    equal!(child.exit_code(), Some(0));
+    unmap(at + 3 * PAGE, PAGE)?;
+    equal!(mseal(at, 4 * PAGE, 0), Err(Errno::ENOMEM));
+    equal!(unmap(at, PAGE), Ok(()));
+    equal!(mseal(at + PAGE, PAGE, 1), Err(Errno::EINVAL));
+    equal!(mseal(at + PAGE + 1, PAGE, 0), Err(Errno::EINVAL));
+    equal!(mseal(at + PAGE, usize::MAX, 0), Err(Errno::EINVAL));
+    equal!(mseal(at + PAGE, 0, 0), Ok(()));
     Ok(())
 }

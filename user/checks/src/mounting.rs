@@ -13,6 +13,7 @@ pub const CHECKS: &[Check] = &[
     ("deep", deep),
     ("moved", moved),
     ("attributes_change", attributes_change),
+    ("numbers", numbers),
     ("bad_steps", bad_steps),
     ("needs_a_right", needs_a_right),
 ];
@@ -235,6 +236,82 @@ fn attributes_change() -> Outcome {
         );
         Ok(())
     })
+}
+
+/// The number of a place's mount that no other ever has.
+fn number_of(path: &CStr) -> Result<u64> {
+    const UNIQUE: u32 = 0x4000;
+    let mut statx = [0u64; 32];
+    call(__NR_statx, [CWD as usize, at(path), 0, UNIQUE as usize, statx.as_mut_ptr() as usize])?;
+    // Older kernels do not tell.
+    if statx[0] as u32 & UNIQUE == 0 { Err(Errno::ENOSYS) } else { Ok(statx[18]) }
+}
+
+const SB_BASIC: u64 = 1;
+const MNT_BASIC: u64 = 2;
+const MNT_ROOT: u64 = 8;
+const MNT_POINT: u64 = 16;
+const FS_TYPE: u64 = 32;
+
+/// statmount(2) into a buffer of so many bytes.
+fn statmount(id: u64, asked: u64, len: usize) -> Result<[u64; 128]> {
+    let mut stat = [0u64; 128];
+    let request = [24, id, asked];
+    call(__NR_statmount, [request.as_ptr() as usize, stat.as_mut_ptr() as usize, len, 0, 0])?;
+    Ok(stat)
+}
+
+/// A string of the answer.
+fn string(stat: &[u64; 128], at: u64) -> String {
+    let bytes = stat[64..].iter().flat_map(|word| word.to_ne_bytes()).skip(at as u32 as usize);
+    bytes.take_while(|byte| *byte != 0).map(char::from).collect()
+}
+
+fn listmount(id: u64, after: u64) -> Result<alloc::vec::Vec<u64>> {
+    let (request, mut ids) = ([24, id, after], [0u64; 1024]);
+    let count =
+        call(__NR_listmount, [request.as_ptr() as usize, ids.as_mut_ptr() as usize, ids.len(), 0, 0])?;
+    Ok(ids[..count].to_vec())
+}
+
+fn numbers() -> Outcome {
+    scratch()?;
+    let top = match number_of(c"/tmp/checks-mounting") {
+        Err(Errno::ENOSYS) => return Err(skip("mounts have no lasting numbers")),
+        number => number?,
+    };
+    for dir in [c"/tmp/checks-mounting/a", c"/tmp/checks-mounting/b"] {
+        // Without set-user-id.
+        let mount = detached(2)?;
+        place(mount, dir)?;
+        io::close(mount as _)?;
+    }
+    let (a, b) = (number_of(c"/tmp/checks-mounting/a")?, number_of(c"/tmp/checks-mounting/b")?);
+    let all = SB_BASIC | MNT_BASIC | MNT_ROOT | MNT_POINT | FS_TYPE;
+    let stat = statmount(a, all, 1024)?;
+    equal!((stat[1] & all, stat[3], stat[5], stat[6]), (all, 0x0102_1994, a, top));
+    equal!(stat[8] & 2, 2);
+    equal!(string(&stat, stat[4] >> 32), "tmpfs");
+    equal!(string(&stat, stat[13]), "/");
+    equal!(string(&stat, stat[13] >> 32), "/tmp/checks-mounting/a");
+    equal!(statmount(a, MNT_BASIC, 512)?[5], a);
+    equal!(statmount(a, MNT_POINT, 520).err(), Some(Errno::EOVERFLOW));
+    equal!(statmount(1 << 60, MNT_BASIC, 512).err(), Some(Errno::ENOENT));
+    // In the order of their numbers.
+    equal!(listmount(top, 0)?, [a.min(b), a.max(b)]);
+    equal!(listmount(top, a.min(b))?, [a.max(b)]);
+    equal!(listmount(a, 0)?, []);
+    let seen = listmount(u64::MAX, 0)?;
+    ensure!(seen.is_sorted() && [top, a, b].iter().all(|id| seen.contains(id)), "{seen:?}");
+    fs::umount(c"/tmp/checks-mounting/a", 0)?;
+    equal!(statmount(a, MNT_BASIC, 512).err(), Some(Errno::ENOENT));
+    let bad = [24u64 | 1 << 32, b, 0];
+    let stat = |request: &[u64; 3], flags| call(__NR_statmount, [request.as_ptr() as usize, 8, 0, flags, 0]);
+    equal!(stat(&bad, 0), Err(Errno::EINVAL));
+    equal!(stat(&[23, b, 0], 0), Err(Errno::EINVAL));
+    equal!(stat(&[24, b, 0], 1), Err(Errno::EINVAL));
+    equal!(stat(&[1 << 20, b, 0], 0), Err(Errno::E2BIG));
+    Ok(())
 }
 
 fn bad_steps() -> Outcome {

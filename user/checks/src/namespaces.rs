@@ -97,6 +97,14 @@ fn barriers() -> Outcome {
     if known & 512 != 0 {
         equal!(barrier(512, 0)?, 16 | 4);
     }
+    // Those that also synchronise instructions, or leave restartable sequences; the latter also of one CPU.
+    for command in [32, 128].into_iter().filter(|command| known & *command as usize != 0) {
+        equal!(barrier(command, 0), Err(Errno::EPERM));
+        equal!(barrier(command << 1, 0)?, 0);
+        equal!(barrier(command, 0)?, 0);
+        equal!(barrier(command, 1), if command == 128 { Ok(0) } else { Err(Errno::EINVAL) });
+        equal!(barrier(command, 2), Err(Errno::EINVAL));
+    }
     // What was registered holds for a child.
     let child = process::fork()?;
     if child.is_none() {

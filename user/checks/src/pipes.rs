@@ -18,6 +18,7 @@ pub const CHECKS: &[Check] = &[
     ("capacity", capacity),
     ("atomic_writes", atomic_writes),
     ("blocks_until_written", blocks_until_written),
+    ("memory_into_a_pipe", memory_into_a_pipe),
     ("fifo", fifo),
     ("reopened", reopened),
     ("eventfd", eventfd),
@@ -165,6 +166,45 @@ fn blocks_until_written() -> Outcome {
     }
     let mut buffer = [0; 10];
     equal!(io::read(read, &mut buffer)?, 4);
+    Ok(())
+}
+
+const NONBLOCK: u32 = 2;
+
+/// vmsplice(2) of pieces of memory.
+fn vmsplice(fd: Fd, pieces: &[[usize; 2]], flags: u32) -> rt::Result<usize> {
+    // SAFETY: 1. every caller names memory of its own, which it may change, or none.
+    unsafe { syscall!(__NR_vmsplice, fd, pieces.as_ptr(), pieces.len(), flags) }
+}
+
+fn memory_into_a_pipe() -> Outcome {
+    signal::set_action(SIGPIPE, Action::Ignore, 0, 0)?;
+    let (read, write) = io::pipe(0)?;
+    let piece = |bytes: &'static [u8]| [bytes.as_ptr() as usize, bytes.len()];
+    equal!(vmsplice(write, &[piece(b"hello "), piece(b"world")], 0), Ok(11));
+    let mut buffer = [0u8; 16];
+    equal!(io::read(read, &mut buffer)?, 11);
+    equal!(&buffer[..11], b"hello world");
+    // The other way.
+    io::write(write, b"and back")?;
+    let at = buffer.as_mut_ptr() as usize;
+    equal!(vmsplice(read, &[[at, 3], [at + 8, 8]], 0), Ok(8));
+    equal!((&buffer[..3], &buffer[8..13]), (&b"and"[..], &b" back"[..]));
+    equal!(vmsplice(read, &[[at, 3]], NONBLOCK), Err(Errno::EAGAIN));
+    equal!(vmsplice(write, &[], 0), Ok(0));
+    // What fits of more.
+    // SAFETY: 1. no memory is named.
+    unsafe { syscall!(__NR_fcntl, write, F_SETPIPE_SZ, 4096) }?;
+    let pages = rt::mm::map_anonymous(3 * 4096)?;
+    equal!(vmsplice(write, &[[pages, 3 * 4096]], 0), Ok(4096));
+    equal!(vmsplice(write, &[[pages, 4096]], NONBLOCK), Err(Errno::EAGAIN));
+    equal!(vmsplice(write, &[piece(b"x")], 16), Err(Errno::EINVAL));
+    let null = fs::open(c"/dev/null", O_RDWR, 0)?;
+    equal!(vmsplice(null, &[piece(b"x")], 0), Err(Errno::EBADF));
+    equal!(vmsplice(99, &[piece(b"x")], 0), Err(Errno::EBADF));
+    equal!(io::read(read, &mut buffer)?, 16);
+    io::close(read)?;
+    equal!(vmsplice(write, &[piece(b"x")], 0), Err(Errno::EPIPE));
     Ok(())
 }
 

@@ -27,6 +27,7 @@ pub const CHECKS: &[Check] = &[
     ("tracing_ends_with_the_thread", tracing_ends_with_the_thread),
     ("maker_of_a_tracee", maker_of_a_tracee),
     ("remote_memory", remote_memory),
+    ("memory_taken_at_the_end", memory_taken_at_the_end),
     ("errors", errors),
 ];
 
@@ -600,6 +601,43 @@ fn remote_memory() -> Outcome {
     equal!(result, Err(Errno::EFAULT));
     process::kill(child as _, SIGKILL)?;
     wait(child)?;
+    Ok(())
+}
+
+/// process_mrelease(2), of a process that stands at its end.
+fn memory_taken_at_the_end() -> Outcome {
+    const EXIT: usize = 1 << 6;
+    let at = rt::mm::map_anonymous(rt::mm::PAGE)?;
+    // SAFETY: 1. the page was just mapped, and lives as long as the process.
+    let own = unsafe { &*(at as *const AtomicU64) };
+    let child = tracee(|| {
+        own.store(5, Ordering::SeqCst);
+        0
+    })?;
+    // SAFETY: 1. pidfd_open and process_mrelease take numbers.
+    let (pidfd, release) = unsafe {
+        let pidfd = syscall!(__NR_pidfd_open, child, 0)?;
+        (pidfd, |fd: usize, flags: usize| syscall!(__NR_process_mrelease, fd, flags))
+    };
+    equal!(release(pidfd, 1), Err(Errno::EINVAL));
+    equal!(release(99, 0), Err(Errno::EBADF));
+    equal!(release(pidfd, 0), Err(Errno::EINVAL));
+    ptrace(SETOPTIONS, child, 0, EXIT)?;
+    ptrace(CONT, child, 0, 0)?;
+    equal!(wait(child)?, stopped(TRAP | 6 << 8));
+    let mut word = 0u64;
+    ptrace(PEEKDATA, child, at, &raw mut word as usize)?;
+    equal!(word, 5);
+    equal!(release(pidfd, 0), Ok(0));
+    // It is gone, not zero.
+    equal!(ptrace(PEEKDATA, child, at, &raw mut word as usize), Err(Errno::EIO));
+    ptrace(CONT, child, 0, 0)?;
+    let mut info = [0u32; 32];
+    // SAFETY: 1. the kernel writes 128 bytes.
+    unsafe { syscall!(__NR_waitid, 1, child, info.as_mut_ptr(), WEXITED | WNOWAIT, 0) }?;
+    equal!(release(pidfd, 0), Err(Errno::ESRCH));
+    equal!(wait(child)?, 0);
+    equal!(release(pidfd, 0), Err(Errno::ESRCH));
     Ok(())
 }
 

@@ -19,6 +19,7 @@ pub const CHECKS: &[Check] = &[
     ("not_by_threads", not_by_threads),
     ("concurrency_ids", concurrency_ids),
     ("left_when_switched", left_when_switched),
+    ("left_for_a_barrier", left_for_a_barrier),
     ("left_for_a_handler", left_for_a_handler),
     ("outside_stays", outside_stays),
     ("bad_sections_kill", bad_sections_kill),
@@ -164,6 +165,30 @@ fn left_when_switched() -> Outcome {
     let _rival = Hog::start(cpu, || Ok(()))?;
     spin(area, section());
     equal!(area.section.load(Ordering::SeqCst), 0);
+    Ok(())
+}
+
+/// A thread that nothing else disturbs leaves its section when another asks for that by membarrier(2).
+fn left_for_a_barrier() -> Outcome {
+    const COMMAND: usize = 128;
+    static LEFT: AtomicBool = AtomicBool::new(false);
+    // SAFETY: 1. membarrier takes numbers.
+    let barrier = |command: usize| unsafe { syscall!(__NR_membarrier, command, 0, 0) };
+    if barrier(0)? & COMMAND == 0 {
+        return Err(crate::skip("no barrier for sequences"));
+    }
+    barrier(COMMAND << 1)?;
+    let thread = thread::spawn(|| {
+        if let Ok(area) = registered() {
+            spin(area, section());
+        }
+        LEFT.store(true, Ordering::SeqCst);
+    })?;
+    while !LEFT.load(Ordering::SeqCst) {
+        barrier(COMMAND)?;
+        time::sleep_ns(1_000_000);
+    }
+    thread.join();
     Ok(())
 }
 

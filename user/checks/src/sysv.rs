@@ -27,6 +27,7 @@ pub const CHECKS: &[Check] = &[
     ("attaching", attaching),
     ("inherited_segment", inherited_segment),
     ("segment_removed", segment_removed),
+    ("removed_by_force", removed_by_force),
     ("detached_in_parts", detached_in_parts),
     ("segment_rights", segment_rights),
     ("segment_locked", segment_locked),
@@ -505,6 +506,64 @@ fn segment_removed() -> Outcome {
     equal!(attach(id, 0, 0), Err(Errno::EINVAL));
     core::mem::forget(object);
     Ok(())
+}
+
+/// A segment that a process makes and leaves behind.
+fn orphan() -> Result<usize> {
+    let (read, write) = rt::io::pipe(0)?;
+    process::in_child(|| {
+        let made = call(__NR_shmget, [0, PAGE, CREAT | 0o600, 0, 0]);
+        i32::from(!made.is_ok_and(|id| rt::io::write(write, &id.to_ne_bytes()) == Ok(8)))
+    })?;
+    let mut id = [0; 8];
+    rt::io::read(read, &mut id)?;
+    [read, write].into_iter().try_for_each(rt::io::close)?;
+    Ok(usize::from_ne_bytes(id))
+}
+
+/// shm_rmid_forced, where it is nobody else's business.
+fn removed_by_force() -> Outcome {
+    const NEWIPC: usize = 0x800_0000;
+    let set = |text: &[u8]| {
+        let fd = rt::fs::open(c"/proc/sys/kernel/shm_rmid_forced", O_WRONLY, 0)?;
+        let written = rt::io::write(fd, text);
+        rt::io::close(fd)?;
+        written
+    };
+    let checked = || -> Outcome {
+        let (mine, stays) = (segment(PAGE)?, orphan()?);
+        equal!(set(b"2"), Err(Errno::EINVAL));
+        set(b"1")?;
+        // What nobody can come back to is gone, now and from now on.
+        equal!(segment_status(stays), Err(Errno::EINVAL));
+        equal!(segment_status(orphan()?), Err(Errno::EINVAL));
+        segment_status(mine.0)?;
+        detach(attach(mine.0, 0, 0)?)?;
+        equal!(segment_status(mine.0), Err(Errno::EINVAL));
+        core::mem::forget(mine);
+        Ok(())
+    };
+    let status = process::in_child(|| {
+        // SAFETY: 1. no memory is named.
+        let apart = unsafe { syscall!(__NR_unshare, NEWIPC) };
+        // EINVAL: there is but one.
+        if !matches!(apart, Ok(_) | Err(Errno::EINVAL)) {
+            return 2;
+        }
+        let outcome = checked();
+        let restored = set(b"0");
+        if let Err(failure) = &outcome {
+            rt::eprintln!("{}", failure.0);
+        }
+        i32::from(outcome.is_err() || restored != Ok(1))
+    })?;
+    match status.exit_code() {
+        Some(2) => Err(crate::skip("no right to set it")),
+        code => {
+            equal!(code, Some(0));
+            Ok(())
+        }
+    }
 }
 
 fn detached_in_parts() -> Outcome {

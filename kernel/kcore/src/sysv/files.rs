@@ -31,6 +31,7 @@ pub fn init() {
     }
     PROC.add("sys/kernel/shmmax", limit(shm::max_bytes, shm::set_max_bytes));
     PROC.add("sys/kernel/shmall", limit(shm::max_pages, shm::set_max_pages));
+    PROC.add("sys/kernel/shm_rmid_forced", limit(shm::rmid_forced, shm::set_rmid_forced));
     PROC.add("sys/kernel/shmmni", limit(shm::max_segments, shm::set_max_segments));
     PROC.add("sys/kernel/msgmax", text(|out| writeln!(out, "{MSGMAX}")));
     PROC.add("sys/kernel/msgmnb", text(|out| writeln!(out, "{MSGMNB}")));

@@ -6,6 +6,7 @@
 //! the count comes to zero: it holds its pages as long as anybody refers to it, and leaves the table then.
 
 use super::{Found, Perm, Registry, now_s};
+use crate::process::Process;
 use crate::thread::Thread;
 use crate::{Ctx, Result};
 use abi::Errno;
@@ -17,7 +18,7 @@ use alloc::sync::Arc;
 use arch::PAGE_SIZE;
 use core::any::Any;
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use sync::SpinLock;
 use sync::levels::{SysvObject, SysvTable};
 use vm::{CacheKind, MapRequest, MapSource, Mapping, MemoryOps, VmFile, stats};
@@ -31,6 +32,7 @@ const NO_LIMIT: u64 = u64::MAX - (1 << 24);
 const SHMLBA: usize = PAGE_SIZE;
 
 static MAX_BYTES: AtomicU64 = AtomicU64::new(NO_LIMIT);
+static RMID_FORCED: AtomicBool = AtomicBool::new(false);
 static MAX_PAGES: AtomicU64 = AtomicU64::new(NO_LIMIT);
 
 struct State {
@@ -40,6 +42,8 @@ struct State {
     dtime: i64,
     ctime: i64,
     creator: i32,
+    /// The process that made it has not ended.
+    creator_lives: bool,
     last: i32,
     attached: u64,
 }
@@ -79,6 +83,7 @@ pub fn get(ctx: &Ctx, key: i32, size: u64, flags: u32) -> Result<i32> {
                 return Err(Errno::ENOSPC);
             }
             let (id, uses) = segments.insert(key, segment.clone())?;
+            ctx.process.made_segments.store(true, Relaxed);
             let mut state = segment.state.lock();
             (state.id, state.perm.0.seq) = (id, uses as u16);
             Ok(id)
@@ -107,6 +112,7 @@ fn fresh(ctx: &Ctx, key: i32, size: u64, flags: u32) -> Result<Arc<Segment>> {
         dtime: 0,
         ctime: now_s(),
         creator: ctx.process.pid() as i32,
+        creator_lives: true,
         last: 0,
         attached: 0,
     };
@@ -258,7 +264,8 @@ impl Segment {
             let mut segments = SEGMENTS.lock();
             let mut state = self.state.lock();
             state.attached -= 1;
-            let last = state.attached == 0 && state.perm.0.mode & SHM_DEST != 0;
+            let unwanted = state.perm.0.mode & SHM_DEST != 0 || rmid_forced() != 0;
+            let last = state.attached == 0 && unwanted;
             // A failure would mean that it is out of the table already.
             last.then(|| segments.remove(state.id))
         };
@@ -339,6 +346,50 @@ pub fn remove(ctx: &Ctx, id: i32) -> Result<()> {
     Ok(())
 }
 
+/// A process ends that has made segments: nobody else keeps those that are not attached, if that is how the machine is
+/// set (shm_rmid_forced).
+pub(crate) fn creator_ends(process: &Process) {
+    if !process.made_segments.load(Relaxed) {
+        return;
+    }
+    let pid = process.pid() as i32;
+    for_each(|state| {
+        if state.creator == pid {
+            state.creator_lives = false;
+        }
+    });
+    if rmid_forced() != 0 {
+        remove_orphans();
+    }
+}
+
+/// Removes the segments that nobody has attached and whose creator has ended.
+fn remove_orphans() {
+    let mut place = 0;
+    loop {
+        let gone = {
+            let mut segments = SEGMENTS.lock();
+            let Some((at, id, segment)) = segments.next(place) else { return };
+            place = at + 1;
+            let orphan = {
+                let state = segment.state.lock();
+                state.attached == 0 && !state.creator_lives
+            };
+            orphan.then(|| (segments.remove(id), segment))
+        };
+        drop(gone);
+    }
+}
+
+fn for_each(mut look: impl FnMut(&mut State)) {
+    let mut place = 0;
+    loop {
+        let Some((at, _, segment)) = SEGMENTS.lock().next(place) else { return };
+        place = at + 1;
+        look(&mut segment.state.lock());
+    }
+}
+
 /// IPC_INFO; also the highest place in use.
 pub fn limits() -> (ShmLimits, usize) {
     let segments = SEGMENTS.lock();
@@ -390,6 +441,22 @@ pub(super) fn max_bytes() -> u64 {
 
 pub(super) fn set_max_bytes(max: u64) -> Result<()> {
     MAX_BYTES.store(max, Relaxed);
+    Ok(())
+}
+
+/// /proc/sys/kernel/shm_rmid_forced: whether a segment goes as soon as nobody has it attached, or its creator ends.
+pub(super) fn rmid_forced() -> u64 {
+    u64::from(RMID_FORCED.load(Relaxed))
+}
+
+pub(super) fn set_rmid_forced(on: u64) -> Result<()> {
+    if on > 1 {
+        return Err(Errno::EINVAL);
+    }
+    RMID_FORCED.store(on == 1, Relaxed);
+    if on == 1 {
+        remove_orphans();
+    }
     Ok(())
 }
 

@@ -294,5 +294,9 @@ pub fn answer_shootdowns() {
     }
 }
 
-/// Makes every CPU see instructions that were written before the call: the hardware does.
-pub fn sync_instructions() {}
+/// Makes every CPU see instructions that were written before the call. The hardware does, but for what a CPU has fetched
+/// already: this one forgets that here, others whenever they return from an interrupt.
+pub fn sync_instructions() {
+    // Any instruction that serialises; this one needs no privilege.
+    let _ = core::arch::x86_64::__cpuid(0);
+}
