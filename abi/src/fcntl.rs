@@ -71,6 +71,12 @@ pub const AT_SYMLINK_NOFOLLOW: u32 = 0x100;
 pub const AT_EACCESS: u32 = 0x200;
 pub const AT_REMOVEDIR: u32 = 0x200;
 pub const AT_SYMLINK_FOLLOW: u32 = 0x400;
+pub const AT_HANDLE_FID: u32 = 0x200;
+pub const AT_HANDLE_MNT_ID_UNIQUE: u32 = 1;
+pub const MAX_HANDLE_SZ: usize = 128;
+/// A handle is the inode's number and generation: of 32 and 32 bits, or 64 and 32.
+pub const FILEID_INO32_GEN: i32 = 1;
+pub const FILEID_INO64_GEN: i32 = 0x81;
 pub const AT_NO_AUTOMOUNT: u32 = 0x800;
 pub const AT_EMPTY_PATH: u32 = 0x1000;
 pub const AT_STATX_SYNC_TYPE: u32 = 0x6000;

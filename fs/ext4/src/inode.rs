@@ -221,6 +221,10 @@ impl InodeOps for ExtNode {
         self.instance.leave(&self.node, left);
     }
 
+    fn handle_generation(&self, _inode: &InodeRef) -> Option<u32> {
+        Some(self.node.generation)
+    }
+
     fn lookup(&self, _dir: &InodeRef, name: &[u8]) -> Result<Option<InodeRef>> {
         match self.instance.fs.lookup(&self.node, name)? {
             Some(found) => self.instance.inode(found.ino).map(Some),

@@ -153,6 +153,17 @@ impl Instance {
         }
     }
 
+    /// The inode that a file handle names. ESTALE.
+    fn inode_of_handle(self: &Arc<Self>, number: u64, generation: u32) -> Result<InodeRef> {
+        let ino = u32::try_from(number).map_err(|_| Errno::ESTALE)?;
+        if self.in_use(ino).is_none() {
+            self.fs.check_handle(ino, generation)?;
+        }
+        let inode = self.inode(ino)?;
+        let same = crate::inode::ext(&inode)?.node.generation == generation;
+        if same && inode.nlink() > 0 { Ok(inode) } else { Err(Errno::ESTALE) }
+    }
+
     fn in_use(&self, ino: u32) -> Option<ExtInode> {
         self.inodes.lock().get(&ino).and_then(Weak::upgrade)
     }
@@ -282,6 +293,14 @@ impl Drop for ExtSuper {
 impl SuperOps for ExtSuper {
     fn as_any(&self) -> &dyn Any {
         self
+    }
+
+    fn find_inode(&self, _sb: &SuperBlock, number: u64, generation: u32) -> Result<InodeRef> {
+        self.0.inode_of_handle(number, generation)
+    }
+
+    fn parent_of(&self, dir: &InodeRef) -> Result<InodeRef> {
+        dir.ops.lookup(dir, b"..")?.ok_or(Errno::ESTALE)
     }
 
     fn statfs(&self, _sb: &SuperBlock, out: &mut Statfs) -> Result<()> {

@@ -163,7 +163,7 @@ fn anonymous() -> &'static (Arc<SuperBlock>, Arc<Space>) {
         let ops = Box::new(PlainSuper);
         let new =
             NewSuper { fs_name: "tmpfs", source: String::new(), magic: TMPFS_MAGIC, read_only: false, ops };
-        let _ = ANONYMOUS.set((new.build(), Arc::new(Space::default())));
+        let _ = ANONYMOUS.set((new.build(), Arc::new(Space::new(0, 0))));
     }
     ANONYMOUS.get_expect()
 }

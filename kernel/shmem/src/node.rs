@@ -11,7 +11,7 @@ use abi::{Errno, errno::Result};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
 use core::fmt;
@@ -44,6 +44,8 @@ pub struct Node {
     /// `F_SEAL_*`; sealed against sealing unless memfd says otherwise.
     pub(crate) seals: AtomicU32,
     xattrs: Once<Box<SpinLock<Xattrs, Leaf>>>,
+    /// Of a directory: the one that it is in.
+    parent: SpinLock<Weak<Inode>, Leaf>,
 }
 
 /// What an instance starts with.
@@ -103,6 +105,15 @@ impl SuperOps for Shmem {
         self
     }
 
+    fn find_inode(&self, _sb: &SuperBlock, number: u64, generation: u32) -> Result<InodeRef> {
+        let found = self.space.remembered(number).filter(|inode| generation == 0 && inode.nlink() > 0);
+        found.ok_or(Errno::ESTALE)
+    }
+
+    fn parent_of(&self, dir: &InodeRef) -> Result<InodeRef> {
+        node(dir)?.parent.lock().upgrade().ok_or(Errno::ESTALE)
+    }
+
     fn statfs(&self, _sb: &SuperBlock, out: &mut Statfs) -> Result<()> {
         let ((max_pages, pages), (max_inodes, inodes)) = (self.space.pages(), self.space.inodes());
         if max_pages != 0 {
@@ -158,7 +169,15 @@ pub(crate) fn build(
         Kind::Special => {}
     }
     let seals = AtomicU32::new(F_SEAL_SEAL);
-    Ok(new.build(sb, Node { space: space.clone(), kind, seals, xattrs: Once::new() }))
+    Ok(new.build(
+        sb,
+        Node { space: space.clone(), kind, seals, xattrs: Once::new(), parent: SpinLock::new(no_inode()) },
+    ))
+}
+
+/// A reference of no inode.
+fn no_inode() -> Weak<Inode> {
+    Weak::<Inode<Node>>::new()
 }
 
 /// An empty regular file's content.
@@ -249,6 +268,12 @@ impl Node {
         NewInode::new(dir.sb.next_ino(), mode).owned_in(dir, cred)
     }
 
+    /// A directory is in another now.
+    fn moved_to(&self, dir: &InodeRef) {
+        let old = core::mem::replace(&mut *self.parent.lock(), Arc::downgrade(dir));
+        drop(old);
+    }
+
     fn is_empty_dir(&self) -> bool {
         self.entries().is_ok_and(|entries| entries.lock().is_empty())
     }
@@ -282,6 +307,12 @@ impl InodeOps for Node {
         self
     }
 
+    /// Numbers are not used again. From here on the inode is found by its own.
+    fn handle_generation(&self, inode: &InodeRef) -> Option<u32> {
+        self.space.remember(inode);
+        Some(0)
+    }
+
     fn lookup(&self, _dir: &InodeRef, name: &[u8]) -> Result<Option<InodeRef>> {
         Ok(self.entries()?.lock().get(name).cloned())
     }
@@ -294,6 +325,7 @@ impl InodeOps for Node {
         let entries = Kind::Directory(SpinLock::new(Entries::new()));
         let inode = self.make(dir, name, self.new_inode(dir, mode, cred), entries)?;
         dir.raise_nlink();
+        node(&inode)?.moved_to(dir);
         Ok(inode)
     }
 
@@ -362,6 +394,7 @@ impl InodeOps for Node {
         if is_dir {
             request.old_dir.drop_nlink();
             request.new_dir.raise_nlink();
+            node(request.inode)?.moved_to(request.new_dir);
         }
         request.inode.touch_changed();
         Ok(())
@@ -486,6 +519,11 @@ impl Node {
             };
             loses.drop_nlink();
             gains.raise_nlink();
+        }
+        for (inode, dir) in [(request.inode, request.new_dir), (target, request.old_dir)] {
+            if inode.is_dir() {
+                node(inode)?.moved_to(dir);
+            }
         }
         for inode in [request.old_dir, request.new_dir] {
             inode.touch_modified();

@@ -1,16 +1,28 @@
-//! How much an instance may hold and holds.
+//! How much an instance may hold and holds, and which of its inodes file handles were made of.
 
 use abi::{Errno, errno::Result};
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use sync::SpinLock;
+use sync::levels::Leaf;
+use vfs::{Inode, InodeRef};
 use vm::MappingOps;
 
+/// Inodes by number; those that have gone are forgotten when there are about as many of them as of others.
+#[derive(Default)]
+struct Remembered {
+    inodes: BTreeMap<u64, Weak<Inode>>,
+    look_through_at: usize,
+}
+
 /// Pages and inodes of one instance; shared by all its files. 0 is no limit.
-#[derive(Debug, Default)]
 pub struct Space {
     max_pages: AtomicU64,
     pages: AtomicU64,
     max_inodes: AtomicU64,
     inodes: AtomicU64,
+    remembered: SpinLock<Remembered, Leaf>,
 }
 
 /// Adds to a counter unless it would pass the limit.
@@ -28,9 +40,27 @@ impl Space {
     pub fn new(max_pages: u64, max_inodes: u64) -> Space {
         Space {
             max_pages: AtomicU64::new(max_pages),
+            pages: AtomicU64::new(0),
             max_inodes: AtomicU64::new(max_inodes),
-            ..Space::default()
+            inodes: AtomicU64::new(0),
+            remembered: SpinLock::new(Remembered::default()),
         }
+    }
+
+    /// An inode is to be found by its number from now on.
+    pub(crate) fn remember(&self, inode: &InodeRef) {
+        const AT_LEAST: usize = 64;
+        let mut remembered = self.remembered.lock();
+        if remembered.inodes.len() >= remembered.look_through_at {
+            remembered.inodes.retain(|_, inode| inode.strong_count() > 0);
+            remembered.look_through_at = (remembered.inodes.len() * 2).max(AT_LEAST);
+        }
+        remembered.inodes.insert(inode.ino, Arc::downgrade(inode));
+    }
+
+    /// The inode of a number, if it was remembered and lives.
+    pub(crate) fn remembered(&self, number: u64) -> Option<InodeRef> {
+        self.remembered.lock().inodes.get(&number).and_then(Weak::upgrade)
     }
 
     pub(crate) fn take_inode(&self) -> Result<()> {

@@ -23,6 +23,7 @@ mod creds;
 pub mod enosys;
 mod fs;
 mod futex;
+mod handles;
 mod ipc;
 mod lab;
 mod mm;

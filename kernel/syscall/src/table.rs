@@ -104,6 +104,8 @@ calls! {
     278 75 vmsplice => fs::vmsplice(fd, segments, count, flags);
     457 457 statmount => mounts::statmount(request, buffer, size, flags);
     458 458 listmount => mounts::listmount(request, ids, count, flags);
+    303 264 name_to_handle_at => handles::name_to_handle_at(dirfd, path, handle, mount_id, flags);
+    304 265 open_by_handle_at => handles::open_by_handle_at(mount, handle, flags);
     451 451 cachestat => fs::cachestat(fd, range, stat, flags);
     462 462 mseal => mm::mseal(addr, len, flags);
     448 448 process_mrelease => ptrace::process_mrelease(pidfd, flags);

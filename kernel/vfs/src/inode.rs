@@ -101,6 +101,14 @@ pub trait InodeOps: Send + Sync + 'static {
     /// reference may be dropped, reclaim included: spin locks only.
     fn released(&self, last: &LastState) {}
 
+    /// What tells the inode from others that have its number at another time: with both [`SuperOps::find_inode`] finds
+    /// it again. `None`: nothing does.
+    ///
+    /// [`SuperOps::find_inode`]: crate::SuperOps::find_inode
+    fn handle_generation(&self, inode: &InodeRef) -> Option<u32> {
+        None
+    }
+
     /// Finds a name; `None`: there is none.
     fn lookup(&self, dir: &InodeRef, name: &[u8]) -> Result<Option<InodeRef>> {
         Err(Errno::ENOTDIR)

@@ -43,6 +43,7 @@ pub mod eventfd;
 mod fdtable;
 mod file;
 mod fs_context;
+pub mod handle;
 pub mod initramfs;
 mod inode;
 mod iobuf;

@@ -2,6 +2,7 @@
 
 use crate::dentry::Dentry;
 use crate::fs_context::Caller;
+use crate::inode::InodeRef;
 use abi::stat::{DevId, Statfs};
 use abi::{Errno, errno::Result};
 use alloc::boxed::Box;
@@ -45,6 +46,16 @@ pub trait SuperOps: Send + Sync + 'static {
     /// Writes what is dirty. `wait`: until it is on the medium.
     fn sync(&self, _sb: &SuperBlock, _wait: bool) -> Result<()> {
         Ok(())
+    }
+
+    /// The inode of a number, if it is still of that generation and has a name. ESTALE.
+    fn find_inode(&self, _sb: &SuperBlock, _number: u64, _generation: u32) -> Result<InodeRef> {
+        Err(Errno::ESTALE)
+    }
+
+    /// The directory that a directory is in. ESTALE.
+    fn parent_of(&self, _dir: &InodeRef) -> Result<InodeRef> {
+        Err(Errno::ESTALE)
     }
 
     /// Discards free blocks of the device; how many bytes that were. ENOTTY where there is no such thing, EPERM without

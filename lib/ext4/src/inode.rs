@@ -494,6 +494,18 @@ impl<E: Env> Fs<E> {
         Ok(Node::new(inode))
     }
 
+    /// Whether a number and generation that were kept outside are those of a file: ESTALE when not. Looks before anything
+    /// is believed: what lies there may never have been an inode.
+    pub fn check_handle(&self, ino: u32, generation: u32) -> Result<()> {
+        if ino != ROOT_INO && !(self.geo.first_ino..=self.geo.inodes).contains(&ino) {
+            return Err(Errno::ESTALE);
+        }
+        let (nr, at) = self.inode_place(ino)?;
+        let raw = self.read(nr)?.with(|bytes| bytes[at..at + self.geo.inode_size].to_vec());
+        let inode = Inode { ino, raw, seed: 0 };
+        if inode.nlink() > 0 && inode.generation() == generation { Ok(()) } else { Err(Errno::ESTALE) }
+    }
+
     fn check_inode(&self, inode: &Inode) -> Result<()> {
         let kind = inode.mode() & S_IFMT;
         let known = matches!(kind, S_IFREG | S_IFDIR | S_IFLNK | S_IFCHR | S_IFBLK)

@@ -1,7 +1,7 @@
-//! The rarer calls about files: openat2, O_PATH, O_TMPFILE, memfd, splice, tee, attributes, moved mounts.
+//! The rarer calls about files: openat2, O_PATH, O_TMPFILE, memfd, splice, tee, attributes, moved mounts, handles.
 
 use crate::names::scratch;
-use crate::{Check, Outcome, ensure, equal};
+use crate::{Check, Failure, Outcome, ensure, equal, skip};
 use alloc::vec;
 use core::ffi::CStr;
 use rt::nr::*;
@@ -33,6 +33,9 @@ pub const CHECKS: &[Check] = &[
     ("pipe_packets", pipe_packets),
     ("sparse_seek", sparse_seek),
     ("size_limit", size_limit),
+    ("handles", handles),
+    ("handles_of_directories", handles_of_directories),
+    ("bad_handles", bad_handles),
 ];
 
 /// Any call. Each use below passes addresses of its own live buffers with their true lengths, or none.
@@ -562,5 +565,137 @@ fn size_limit() -> Outcome {
         0
     })?;
     equal!(status.signal(), Some(SIGXFSZ as i32));
+    Ok(())
+}
+
+const FID: usize = 0x200;
+
+/// `struct file_handle`: how many bytes, which type, and the bytes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Handle([u32; 34]);
+
+impl Handle {
+    /// Of a file by its name.
+    fn of(path: &CStr, flags: usize) -> Result<(Handle, i32)> {
+        let (mut handle, mut mount) = (Handle([0; 34]), 0i32);
+        handle.0[0] = 128;
+        let (to, id) = (handle.0.as_mut_ptr() as usize, &raw mut mount as usize);
+        call(__NR_name_to_handle_at, [CWD, at(path), to, id, flags, 0])?;
+        Ok((handle, mount))
+    }
+
+    fn open(&self, flags: u32) -> Result<i32> {
+        let at = self.0.as_ptr() as usize;
+        call(__NR_open_by_handle_at, [CWD, at, flags as usize, 0, 0, 0]).map(|fd| fd as i32)
+    }
+}
+
+/// A handle, where there are such.
+fn handle_of(path: &CStr) -> core::result::Result<(Handle, i32), Failure> {
+    match Handle::of(path, 0) {
+        Err(Errno::EOPNOTSUPP) => Err(skip("no file handles here")),
+        result => Ok(result?),
+    }
+}
+
+fn handles() -> Outcome {
+    scratch()?;
+    fs::write_file(c"f", b"contents")?;
+    let (handle, mount) = handle_of(c"f")?;
+    let statx = {
+        let mut statx = [0u64; 32];
+        call(__NR_statx, [CWD, at(c"f"), 0, 0x1000, statx.as_mut_ptr() as usize, 0])?;
+        statx
+    };
+    equal!(mount as u64, statx[18]);
+    // Without room it tells how much is needed.
+    let (mut short, mut id) = (Handle([0; 34]), 0i32);
+    let args = [CWD, at(c"f"), short.0.as_mut_ptr() as usize, &raw mut id as usize, 0, 0];
+    equal!(call(__NR_name_to_handle_at, args), Err(Errno::EOVERFLOW));
+    equal!((short.0[0], id), (handle.0[0], mount));
+    let fd = match handle.open(O_RDWR) {
+        Err(Errno::EPERM) => return Err(skip("no right to open by handle")),
+        fd => fd?,
+    };
+    let mut back = [0; 16];
+    equal!(io::read(fd, &mut back)?, 8);
+    equal!(fs::fstat(fd)?.st_ino, fs::stat(c"f")?.st_ino);
+    // Not by its name: another may have it by now.
+    fs::rename(c"f", c"g", 0)?;
+    fs::write_file(c"f", b"another")?;
+    let again = handle.open(O_RDONLY)?;
+    equal!(io::read(again, &mut back)?, 8);
+    ensure!(handle_of(c"f")?.0 != handle, "two files have one handle");
+    equal!(handle_of(c"g")?.0, handle);
+    for fd in [fd, again] {
+        io::close(fd)?;
+    }
+    fs::unlink(c"g")?;
+    equal!(handle.open(O_RDONLY), Err(Errno::ESTALE));
+    // A symbolic link is itself, unless it is to be followed.
+    fs::symlink(c"f", c"l")?;
+    equal!(handle_of(c"l")?.0.open(O_RDONLY), Err(Errno::ELOOP));
+    equal!(Handle::of(c"l", AT_SYMLINK_FOLLOW as usize)?.0, handle_of(c"f")?.0);
+    Ok(())
+}
+
+fn handles_of_directories() -> Outcome {
+    scratch()?;
+    fs::mkdir(c"a", 0o755)?;
+    fs::mkdir(c"a/b", 0o755)?;
+    fs::write_file(c"a/b/f", b"f")?;
+    let (handle, _) = handle_of(c"a/b")?;
+    fs::mkdir(c"c", 0o755)?;
+    fs::rename(c"a/b", c"c/d", 0)?;
+    let fd = match handle.open(O_RDONLY | O_DIRECTORY) {
+        Err(Errno::EPERM) => return Err(skip("no right to open by handle")),
+        fd => fd?,
+    };
+    // It is the one that has the name: what is made there is seen here.
+    // SAFETY: 1. the path lives for the call.
+    unsafe { syscall!(__NR_mkdirat, fd, c"new".as_ptr(), 0o755) }?;
+    fs::stat(c"c/d/new")?;
+    fs::rmdir(c"c/d/new")?;
+    fs::unlink(c"c/d/f")?;
+    io::close(fd)?;
+    fs::rmdir(c"c/d")?;
+    equal!(handle.open(O_RDONLY), Err(Errno::ESTALE));
+    let (root, _) = handle_of(c".")?;
+    io::close(root.open(O_RDONLY)?)?;
+    Ok(())
+}
+
+fn bad_handles() -> Outcome {
+    scratch()?;
+    fs::write_file(c"f", b"f")?;
+    let (good, _) = handle_of(c"f")?;
+    equal!(Handle::of(c"none", 0).err(), Some(Errno::ENOENT));
+    equal!(Handle::of(c"f", 0x10).err(), Some(Errno::EINVAL));
+    let mut long = good;
+    long.0[0] = 129;
+    if good.open(O_RDONLY) == Err(Errno::EPERM) {
+        return Err(skip("no right to open by handle"));
+    }
+    equal!(long.open(O_RDONLY), Err(Errno::EINVAL));
+    equal!(Handle([0; 34]).open(O_RDONLY), Err(Errno::EINVAL));
+    // Another type, a number that no file has, another generation.
+    for (at, value) in [(1, 0x77), (2, 0x7fff_fff0), (3, good.0[3] ^ 0x5555)] {
+        let mut bad = good;
+        bad.0[at] = value;
+        equal!((at, bad.open(O_RDONLY)), (at, Err(Errno::ESTALE)));
+    }
+    let text = Handle::of(c"/proc/self/status", 0);
+    equal!(text.err(), Some(Errno::EOPNOTSUPP));
+    // To compare, any file has one. Older kernels do not know of that.
+    match Handle::of(c"/proc/self/status", FID) {
+        Err(Errno::EINVAL | Errno::EOPNOTSUPP) => {}
+        result => ensure!(result?.0.0[0] > 0, "an empty handle"),
+    }
+    let status = process::in_child(|| {
+        // SAFETY: 1. setresuid takes numbers.
+        let _ = unsafe { syscall!(__NR_setresuid, 1000, 1000, 1000) };
+        i32::from(good.open(O_RDONLY) != Err(Errno::EPERM))
+    })?;
+    equal!(status.exit_code(), Some(0));
     Ok(())
 }
