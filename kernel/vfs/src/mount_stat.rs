@@ -34,10 +34,11 @@ fn find(caller: &Caller, id: u64) -> Result<(Arc<Mount>, Vec<u8>)> {
 pub fn list(caller: &Caller, of: u64, after: u64) -> Result<impl Iterator<Item = u64>> {
     let root = caller.fs.root();
     let top = if of == LSMT_ROOT { root.mount.clone() } else { find(caller, of)?.0 };
-    let below: Vec<u64> = top.subtree().iter().map(|mount| unique_id(mount)).collect();
+    let mut below: Vec<u64> = top.subtree().iter().map(|mount| unique_id(mount)).collect();
+    below.sort_unstable();
     // In the order of their numbers.
     let seen = visible(&root).into_iter().map(|(mount, _)| unique_id(&mount));
-    Ok(seen.filter(move |id| *id != of && *id > after && below.contains(id)))
+    Ok(seen.filter(move |id| *id != of && *id > after && below.binary_search(id).is_ok()))
 }
 
 /// statmount(2): the fixed part, and the strings behind it.

@@ -79,7 +79,8 @@ impl Lru {
         self.slots.len() - self.free.len()
     }
 
-    /// Makes room for `slots` slots. Rare (each time twice as many) and never in an interrupt.
+    /// Makes room for `slots` slots. Rare (each time twice as many) and never in an interrupt. The table's lock is held,
+    /// interrupts on: memory that is not there at once is not waited for, and the page stays unlisted.
     fn grow(&mut self, slots: usize) -> Result<(), OutOfMemory> {
         let old = self.slots.len();
         let more = slots.saturating_sub(old);
