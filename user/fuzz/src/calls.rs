@@ -46,6 +46,10 @@ const TIMEVAL: Kind = In(&[(8, Seconds), (8, Fraction)]);
 const ITIMER: Kind = In(&[(8, Seconds), (8, Fraction), (8, Seconds), (8, Fraction)]);
 const IOVEC: Kind = In(&[(8, Out), (8, Len)]);
 const OFFSET: Kind = In(&[(8, Offset)]);
+const MOUNT: Kind =
+    In(&[(4, Just(24)), (4, Just(0)), (8, One(&[(1 << 31) + 1, (1 << 31) + 5, u32::MAX])), (8, Int)]);
+const HANDLE: Kind =
+    In(&[(4, One(&[0, 8, 12, 128])), (4, One(&[1, 0x81])), (4, Count), (4, One(&[0, 1])), (8, Int)]);
 const WORD: Kind = In(&[(4, Count)]);
 const BYTES: Kind = In(&[(8, Int), (8, Int), (8, Int), (8, Int)]);
 const SIGINFO: Kind = In(&[(4, Signal), (4, Int), (4, Int), (4, Int), (8, Int), (8, Int)]);
@@ -494,6 +498,11 @@ pub const COMMON: &[Call] = calls! {
     __NR_fchdir(Fd);
     __NR_umask(Mode);
     __NR_cachestat(Fd, BYTES, Out, Just(0));
+    __NR_process_mrelease(Fd, Just(0));
+    __NR_statmount(MOUNT, Out, Len, Just(0));
+    __NR_listmount(MOUNT, Out, Count, Just(0));
+    __NR_name_to_handle_at(DirFd, Path, HANDLE, Out, Bits(AT));
+    __NR_open_by_handle_at(DirFd, HANDLE, Bits(OPEN));
     __NR_inotify_init1(Bits(&[O_CLOEXEC, O_NONBLOCK]));
     __NR_inotify_add_watch(Fd, Path, Int);
     __NR_inotify_rm_watch(Fd, Count);
