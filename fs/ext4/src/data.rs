@@ -8,18 +8,14 @@
 use crate::inode::ExtNode;
 use crate::instance::{ExtInode, Instance, NodeRef};
 use abi::{Errno, errno::Result};
-use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use block::{Batch, Bio, BioFlags, EndBio, Op, Plug, SECTOR_SHIFT};
+use block::{Batch, Bio, BioFlags, Op, Piece as Stretch, Plug, SECTOR_SHIFT};
 use core::any::Any;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU32, Ordering};
 use ext4_core::{Piece, Place};
-use sync::SpinLock;
-use sync::levels::BlockPool;
 use vfs::Inode;
-use vm::{BackingDevice, FolioRead, FolioWrite, MappingOps, ReadRun, WritePass, WriteRun, WriteWhy};
+use vm::{BackingDevice, FolioWrite, MappingOps, ReadRun, WritePass, WriteRun, WriteWhy};
 
 pub(crate) const PAGE: u64 = arch::PAGE_SIZE as u64;
 const PAGE_SHIFT: u32 = arch::PAGE_SHIFT as u32;
@@ -31,35 +27,6 @@ pub(crate) struct DataOps {
     instance: Arc<Instance>,
     node: NodeRef,
     inode: Weak<Inode<ExtNode>>,
-}
-
-/// Reads that several bios bring in: the last one finishes the pages.
-struct Reading {
-    pages: SpinLock<Vec<FolioRead>, BlockPool>,
-    left: AtomicU32,
-    failed: AtomicU32,
-}
-
-impl Reading {
-    /// One part is done.
-    fn part_done(&self, result: Result<()>) {
-        if let Err(error) = result {
-            self.failed.store(error.number() as u32, Ordering::Relaxed);
-        }
-        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
-            let pages = core::mem::take(&mut *self.pages.lock());
-            let failed = Errno::from_number(self.failed.load(Ordering::Relaxed) as i32);
-            pages.into_iter().for_each(|page| page.finish(failed.map_or(Ok(()), Err)));
-        }
-    }
-}
-
-impl EndBio for Reading {
-    fn ended(&self, bio: Box<Bio>) {
-        let result = bio.result();
-        drop(bio);
-        self.part_done(result);
-    }
 }
 
 impl DataOps {
@@ -84,38 +51,18 @@ impl DataOps {
         block << (self.block_bits() - SECTOR_SHIFT)
     }
 
-    /// Bios for the blocks of a run that are on the device; the rest becomes zero here.
-    fn read_parts(&self, run: &ReadRun, plug: &mut Vec<Box<Bio>>) -> Result<()> {
-        let (bits, per_page) = (self.block_bits(), 1u32 << (PAGE_SHIFT - self.block_bits()));
-        let pages = run.index()..run.index() + run.len() as u64;
-        let Some((first, count)) = self.blocks(&pages) else {
-            run.folios().iter().for_each(|page| page.folio().zero());
-            return Ok(());
+    /// Where a stretch of the file is that begins and ends with blocks.
+    fn piece(&self, at: u64, len: u64) -> Result<Stretch> {
+        let bits = self.block_bits();
+        // Nothing lies beyond what a file can have.
+        let Ok(first) = u32::try_from(at >> bits) else { return Ok(Stretch { place: None, len }) };
+        let count = u32::try_from(len >> bits).unwrap_or(u32::MAX).min(u32::MAX - first);
+        let found = self.instance.fs.map(&self.node, first, count)?;
+        let place = match found.place {
+            Place::At(block) => Some(block << bits),
+            Place::Hole | Place::Unwritten(_) => None,
         };
-        let mut at = 0;
-        while at < count {
-            let found = self.instance.fs.map(&self.node, first + at, count - at)?;
-            let mut bio = match found.place {
-                Place::At(block) => Some(Bio::new(Op::Read, self.sector(block))?),
-                Place::Hole | Place::Unwritten(_) => None,
-            };
-            let end = at + found.len.clamp(1, count - at);
-            while at < end {
-                let page = &run.folios()[(at / per_page) as usize];
-                let here = (end - at).min(per_page - at % per_page);
-                let (offset, len) = (((at % per_page) as usize) << bits, (here as usize) << bits);
-                match &mut bio {
-                    Some(bio) => bio.push(page.folio(), offset, len)?,
-                    None => page.folio().fill(offset, len, 0),
-                }
-                at += here;
-            }
-            if let Some(bio) = bio {
-                plug.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-                plug.push(bio);
-            }
-        }
-        Ok(())
+        Ok(Stretch { place, len: u64::from(found.len.max(1)) << bits })
     }
 
     /// Gives a run of dirty pages a place and writes it; the pages are finished whatever happens.
@@ -168,22 +115,7 @@ impl DataOps {
 
 impl MappingOps for DataOps {
     fn read_run(&self, run: ReadRun) {
-        let mut bios = Vec::new();
-        if let Err(error) = self.read_parts(&run, &mut bios) {
-            return run.finish(Err(error));
-        }
-        let reading = Arc::new(Reading {
-            pages: SpinLock::new(run.into_iter().collect()),
-            left: AtomicU32::new(bios.len() as u32 + 1),
-            failed: AtomicU32::new(0),
-        });
-        let mut plug = Plug::new();
-        for mut bio in bios {
-            bio.set_end(reading.clone());
-            plug.submit(self.instance.device(), bio);
-        }
-        drop(plug);
-        reading.part_done(Ok(()));
+        block::read_pages(self.instance.device(), run, &mut |at, len| self.piece(at, len));
     }
 
     fn prepare_write(&self, pages: Range<u64>, _why: WriteWhy) -> Result<()> {

@@ -18,7 +18,7 @@ use ext4_core::layout::ROOT_INO;
 use ext4_core::{Change, Fs, Node};
 use sync::SpinLock;
 use sync::levels::Ext4;
-use vfs::{Dentry, FileType, Inode, InodeRef, NewSuper, SuperBlock, SuperOps, TrimRange};
+use vfs::{Dentry, Inode, InodeRef, NewSuper, SuperBlock, SuperOps, TrimRange};
 
 pub(crate) type NodeRef = Arc<Node<KernelEnv>>;
 pub(crate) type ExtInode = Arc<Inode<ExtNode>>;
@@ -56,18 +56,6 @@ impl vm::reclaim::Shrinker for Metadata {
     fn shrink(&self, pages: usize) -> usize {
         self.cache.shrink(pages.saturating_mul(self.blocks_per_page)) / self.blocks_per_page
     }
-}
-
-/// The block device that a path names. ENOTBLK, ENXIO.
-pub(crate) fn device_at(path: &vfs::Path) -> Result<Arc<BlockDevice>> {
-    let inode = path.inode();
-    if inode.file_type() != FileType::BlockDevice {
-        return Err(Errno::ENOTBLK);
-    }
-    if path.mount.flags().contains(vfs::MountFlags::NODEV) {
-        return Err(Errno::EACCES);
-    }
-    block::by_dev(inode.rdev).ok_or(Errno::ENXIO)
 }
 
 /// Mounts a device and gives the root. EBUSY while it is in use; else as `Fs::mount`.

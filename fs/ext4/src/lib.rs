@@ -49,9 +49,7 @@ impl FsType for Ext {
     }
 
     fn mount(&self, source: &[u8], flags: u64, data: &[u8], caller: &Caller) -> Result<Arc<Dentry>> {
-        let path = vfs::resolve(caller, vfs::Start::Cwd, source, vfs::Look::FOLLOW)?;
-        let device = instance::device_at(&path)?;
-        instance::mount(self.0, source, device, flags, data)
+        instance::mount(self.0, source, block::at_path(caller, source)?, flags, data)
     }
 }
 

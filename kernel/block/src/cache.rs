@@ -5,18 +5,16 @@
 //! bios, one for each run that is consecutive. What a journal holds back ([`crate::Buffer::pin`]) is left
 //! out when its page is written; its buffer makes the page dirty again when it is let go.
 
-use crate::bio::{Bio, BioFlags, EndBio, Op, SECTOR_SHIFT};
+use crate::bio::{Bio, BioFlags, Op, SECTOR_SHIFT};
 use crate::buffer::ALL_SECTORS;
 use crate::device::BlockDevice;
+use crate::pages::Pages;
 use abi::Errno;
 use abi::errno::Result;
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::ops::Range;
-use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
-use sync::SpinLock;
-use sync::levels::BlockPool;
 use vm::{
     BackingDevice, CacheKind, FolioRead, FolioWrite, Mapping, MappingOps, ReadRun, WritePass, WriteRun,
 };
@@ -93,25 +91,13 @@ impl MappingOps for DeviceOps {
     }
 }
 
-/// Pages that a bio reads; they are told when it is done.
-struct Reads(SpinLock<Vec<FolioRead>, BlockPool>);
-
-impl EndBio for Reads {
-    fn ended(&self, bio: Box<Bio>) {
-        let result = bio.result();
-        drop(bio);
-        let folios = core::mem::take(&mut *self.0.lock());
-        folios.into_iter().for_each(|one| one.finish(result));
-    }
-}
-
 /// Reads consecutive pages that lie on the device.
 fn read_pages(device: &Arc<BlockDevice>, folios: Vec<FolioRead>) {
     let Some(first) = folios.first().map(FolioRead::index) else { return };
     let bio = page_bio(device, Op::Read, first, folios.iter().map(FolioRead::folio));
     match bio {
         Ok(mut bio) => {
-            bio.end = Some(Arc::new(Reads(SpinLock::new(folios))));
+            bio.end = Some(Pages::new(folios));
             device.submit(bio);
         }
         Err(error) => folios.into_iter().for_each(|one| one.finish(Err(error))),
@@ -134,45 +120,13 @@ fn page_bio<'a>(
     Ok(bio)
 }
 
-/// Pages that one or several bios write; they are told when all are done.
-struct Writes {
-    folios: SpinLock<Vec<FolioWrite>, BlockPool>,
-    left: AtomicU32,
-    error: AtomicI32,
-}
-
-impl Writes {
-    fn part_done(&self, result: Result<()>) {
-        if let Err(error) = result {
-            self.error.store(error.number(), Ordering::Relaxed);
-        }
-        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
-            let result = Errno::from_number(self.error.load(Ordering::Relaxed)).map_or(Ok(()), Err);
-            let folios = core::mem::take(&mut *self.folios.lock());
-            folios.into_iter().for_each(|one| one.finish(result));
-        }
-    }
-}
-
-impl EndBio for Writes {
-    fn ended(&self, bio: Box<Bio>) {
-        let result = bio.result();
-        drop(bio);
-        self.part_done(result);
-    }
-}
-
-fn writes(folios: Vec<FolioWrite>) -> Arc<Writes> {
-    Arc::new(Writes { folios: SpinLock::new(folios), left: AtomicU32::new(1), error: AtomicI32::new(0) })
-}
-
 /// Writes consecutive whole pages.
 fn write_pages(device: &Arc<BlockDevice>, folios: Vec<FolioWrite>, flags: BioFlags) {
     let Some(first) = folios.first().map(FolioWrite::index) else { return };
     match page_bio(device, Op::Write, first, folios.iter().map(FolioWrite::folio)) {
         Ok(mut bio) => {
             bio.flags |= flags;
-            bio.end = Some(writes(folios));
+            bio.end = Some(Pages::new(folios));
             device.submit(bio);
         }
         Err(error) => folios.into_iter().for_each(|one| one.finish(Err(error))),
@@ -189,10 +143,10 @@ fn write_part(device: &Arc<BlockDevice>, one: FolioWrite, wanted: u8, flags: Bio
         return one.finish(Err(Errno::ENOMEM));
     }
     folios.push(one);
-    let all = writes(folios);
+    let all = Pages::new(folios);
     for run in runs(wanted) {
         let sector = index * PAGE_SECTORS + run.start as u64;
-        all.left.fetch_add(1, Ordering::Relaxed);
+        all.add_part();
         match Bio::with(Op::Write, sector, &folio, run.start << SECTOR_SHIFT, run.len() << SECTOR_SHIFT) {
             Ok(mut bio) => {
                 bio.flags |= flags;

@@ -44,6 +44,19 @@ pub fn of_file(file: &File) -> Option<Arc<BlockDevice>> {
     file.ops_as::<BlockFile>().map(|block| block.device.clone())
 }
 
+/// The block device that a path names, for mount(2). ENOTBLK, ENXIO; EACCES on a mount without devices.
+pub fn at_path(caller: &Caller, path: &[u8]) -> Result<Arc<BlockDevice>> {
+    let path = vfs::resolve(caller, vfs::Start::Cwd, path, vfs::Look::FOLLOW)?;
+    let inode = path.inode();
+    if inode.file_type() != vfs::FileType::BlockDevice {
+        return Err(Errno::ENOTBLK);
+    }
+    if path.mount.flags().contains(vfs::MountFlags::NODEV) {
+        return Err(Errno::EACCES);
+    }
+    device::by_dev(inode.rdev).ok_or(Errno::ENXIO)
+}
+
 impl BlockFile {
     pub(crate) fn device(&self) -> &Arc<BlockDevice> {
         &self.device

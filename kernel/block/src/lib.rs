@@ -8,9 +8,10 @@
 //!
 //! | item | meaning |
 //! |---|---|
-//! | [`open`], [`by_dev`], [`by_name`], [`of_file`] | find a [`BlockDevice`]: a disk or partition |
+//! | [`open`], [`by_dev`], [`by_name`], [`of_file`], [`at_path`] | find a [`BlockDevice`]: a disk or partition |
 //! | [`BlockDevice::read_sync`], [`BlockDevice::write_sync`], [`BlockDevice::flush`], [`BlockDevice::discard`] | one operation, waited for |
 //! | [`Bio`], [`Batch`], [`Plug`] | many operations: bios given to a batch by way of a plug, waited for together; or any other [`EndBio`] |
+//! | [`read_pages`], [`write_pages`] | pages of a file, of which the caller says where they are |
 //! | [`BlockDevice::mapping`], [`BlockDevice::sync`] | the device's own page cache |
 //! | [`buffer`] | single blocks for metadata, with the hold a journal needs |
 //! | [`BlockDevice::claim`] | exclusive use, for mounts |
@@ -42,6 +43,7 @@ mod file;
 mod flush;
 mod hwqueue;
 mod ioctl;
+mod pages;
 mod plug;
 mod queue_files;
 mod request;
@@ -59,7 +61,8 @@ pub use buffer::{Buffer, bread, getblk, sync_buffers};
 pub use device::{BlockDevice, Claim, by_dev, by_name, devices, open};
 pub use direct::bounce;
 pub use disk::{DEFAULT_MAX_SECTORS, DiscardLimits, Disk, DiskInfo, Driver, Limits, Queued};
-pub use file::of_file;
+pub use file::{at_path, of_file};
+pub use pages::{MapPiece, Piece, read_pages, write_pages};
 pub use plug::Plug;
 pub use request::Request;
 pub use scan::{del_disk, disk_name, rescan};
