@@ -12,6 +12,8 @@
 //! the second time. The exact LRU list that lost would cost every hit two writes and a shared lock.
 
 use crate::dentry::Dentry;
+use crate::inode::InodeFlags;
+use abi::fs::NAME_MAX;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -84,6 +86,36 @@ fn key_of(parent: &Arc<Dentry>, hash: u64) -> u64 {
     (hash ^ (Arc::as_ptr(parent) as usize as u64 >> 4)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
+#[inline]
+fn is_folded(parent: &Dentry) -> bool {
+    parent.inode().flags.contains(InodeFlags::FOLDED)
+}
+
+/// Gives what the cache knows a name by in a directory whose names are folded: lower case, no dots at the end.
+#[cold]
+fn with_folded<R>(name: &[u8], then: impl FnOnce(&[u8], u64) -> R) -> R {
+    let mut buffer = [0; NAME_MAX];
+    let len = name.iter().rposition(|byte| *byte != b'.').map_or(0, |last| last + 1);
+    let folded = match buffer.get_mut(..len) {
+        Some(folded) => {
+            folded.copy_from_slice(&name[..len]);
+            folded.make_ascii_lowercase();
+            &*folded
+        }
+        // No file is called so.
+        None => name,
+    };
+    then(folded, pathname::hash(seed(), folded))
+}
+
+/// The key of a name in a directory.
+fn key_in(parent: &Arc<Dentry>, name: &[u8]) -> u64 {
+    match is_folded(parent) {
+        true => with_folded(name, |_, hash| key_of(parent, hash)),
+        false => key_of(parent, pathname::hash(seed(), name)),
+    }
+}
+
 impl Cache {
     #[inline]
     fn bucket(&self, key: u64) -> &Bucket {
@@ -113,6 +145,14 @@ impl Entry {
 /// What is known about `name` in `parent`. `hash` is [`pathname::hash`] of the name with [`seed`].
 #[inline]
 pub fn lookup(parent: &Arc<Dentry>, name: &[u8], hash: u64) -> Found {
+    match is_folded(parent) {
+        true => with_folded(name, |name, hash| lookup_exact(parent, name, hash)),
+        false => lookup_exact(parent, name, hash),
+    }
+}
+
+#[inline]
+fn lookup_exact(parent: &Arc<Dentry>, name: &[u8], hash: u64) -> Found {
     let cache = cache();
     let key = key_of(parent, hash);
     let mut bucket = cache.bucket(key).lock();
@@ -134,6 +174,18 @@ pub fn lookup(parent: &Arc<Dentry>, name: &[u8], hash: u64) -> Found {
 /// Remembers `target` under the name. When somebody else has remembered a dentry meanwhile, that one is
 /// returned and `target` dropped: a name has one dentry. The directory's contents lock is held.
 pub(crate) fn insert(
+    parent: &Arc<Dentry>,
+    name: &[u8],
+    hash: u64,
+    target: Option<Arc<Dentry>>,
+) -> Result<Option<Arc<Dentry>>, OutOfMemory> {
+    match is_folded(parent) {
+        true => with_folded(name, |name, hash| insert_exact(parent, name, hash, target)),
+        false => insert_exact(parent, name, hash, target),
+    }
+}
+
+fn insert_exact(
     parent: &Arc<Dentry>,
     name: &[u8],
     hash: u64,
@@ -171,6 +223,20 @@ pub(crate) fn insert(
 
 /// Forgets the name. The directory's contents lock is held for writing.
 pub(crate) fn remove(parent: &Arc<Dentry>, name: &[u8], hash: u64) -> Option<Arc<Dentry>> {
+    match is_folded(parent) {
+        true => with_folded(name, |name, hash| remove_exact(parent, name, hash)),
+        false => remove_exact(parent, name, hash),
+    }
+}
+
+/// Forgets a dentry by the name that it has itself.
+pub(crate) fn remove_dentry(dentry: &Arc<Dentry>) {
+    if let (Some(parent), name) = dentry.parent_and_name() {
+        drop(remove(&parent, &name, pathname::hash(seed(), &name)));
+    }
+}
+
+fn remove_exact(parent: &Arc<Dentry>, name: &[u8], hash: u64) -> Option<Arc<Dentry>> {
     let cache = cache();
     let key = key_of(parent, hash);
     let mut bucket = cache.bucket(key).lock();
@@ -188,9 +254,7 @@ pub(crate) fn rename(
     new_parent: &Arc<Dentry>,
     new_name: &[u8],
 ) -> Result<(), OutOfMemory> {
-    if let (Some(parent), name) = dentry.parent_and_name() {
-        remove(&parent, &name, pathname::hash(seed(), &name));
-    }
+    remove_dentry(dentry);
     let hash = pathname::hash(seed(), new_name);
     remove(new_parent, new_name, hash);
     dentry.move_to(new_parent, new_name);
@@ -281,7 +345,7 @@ fn forget(cache: &Cache, mut entry: Entry, matches: impl Fn(&Entry) -> bool) {
         let parent = entry.parent.clone();
         drop(entry);
         let (Some(grandparent), name) = parent.parent_and_name() else { return };
-        let bucket = cache.bucket(key_of(&grandparent, pathname::hash(cache.seed, &name)));
+        let bucket = cache.bucket(key_in(&grandparent, &name));
         drop(grandparent);
         let is_parents =
             |entry: &Entry| entry.target.as_ref().is_some_and(|dentry| Arc::ptr_eq(dentry, &parent));

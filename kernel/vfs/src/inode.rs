@@ -79,6 +79,9 @@ bitflags! {
         const NO_CACHE = 32;
         /// A kernel object without a place in a tree (pipe, eventfd).
         const PSEUDO = 64;
+        /// A directory where case of ASCII letters and dots at the end make no other name (FAT). A file has one dentry
+        /// there, under [`InodeOps::own_name`].
+        const FOLDED = 128;
     }
 }
 
@@ -112,6 +115,11 @@ pub trait InodeOps: Send + Sync + 'static {
     /// Finds a name; `None`: there is none.
     fn lookup(&self, dir: &InodeRef, name: &[u8]) -> Result<Option<InodeRef>> {
         Err(Errno::ENOTDIR)
+    }
+
+    /// The name that the file has in its directory, which is [`InodeFlags::FOLDED`]: `lookup` may find it by others.
+    fn own_name(&self) -> Option<Vec<u8>> {
+        None
     }
 
     /// Makes a regular file; `mode` has the type bits, umask applied.

@@ -200,7 +200,11 @@ pub fn unlink(caller: &Caller, start: Start, path: &[u8]) -> Result<()> {
 
 /// The name is gone: from the cache, and for those who watch, first the file if nobody has it open, then the directory.
 fn forget(dir: &Arc<Dentry>, last: &LastName, victim: Arc<Dentry>) -> InodeRef {
-    drop(dcache::remove(dir, &last.name, last.hash));
+    match dir.inode().flags.contains(InodeFlags::FOLDED) {
+        // It may have been found by another name.
+        true => dcache::remove_dentry(&victim),
+        false => drop(dcache::remove(dir, &last.name, last.hash)),
+    }
     victim.set_unlinked();
     let inode = victim.inode().clone();
     drop(victim);
@@ -279,7 +283,7 @@ fn rename_locked(
     flags: u32,
 ) -> Result<()> {
     let old = lookup_locked(&old_dir.dentry, &old_last.name, old_last.hash)?.ok_or(Errno::ENOENT)?;
-    let target = lookup_locked(&new_dir.dentry, &new_last.name, new_last.hash)?;
+    let mut target = lookup_locked(&new_dir.dentry, &new_last.name, new_last.hash)?;
     let exchange = flags & RENAME_EXCHANGE != 0;
     if flags & RENAME_NOREPLACE != 0 && target.is_some() {
         return Err(Errno::EEXIST);
@@ -296,6 +300,14 @@ fn rename_locked(
     }
     if target.as_ref().is_some_and(|target| old_dir.dentry.is_within(target)) {
         return Err(if exchange { Errno::EINVAL } else { Errno::ENOTEMPTY });
+    }
+    let respelled = target.as_ref().is_some_and(|target| Arc::ptr_eq(target, &old))
+        && new_dir.inode().flags.contains(InodeFlags::FOLDED)
+        && !exchange
+        && *old.name() != *new_last.name;
+    if respelled {
+        // The same name by case: it becomes what was asked for.
+        target = None;
     }
     if target.as_ref().is_some_and(|target| target.inode().same(old.inode())) {
         // Two names of one file: nothing happens (rename(2)).
@@ -322,6 +334,9 @@ fn rename_locked(
         target => {
             if let Some(target) = target {
                 dcache::prune_children(target);
+                if new_dir.inode().flags.contains(InodeFlags::FOLDED) {
+                    dcache::remove_dentry(target);
+                }
                 target.set_unlinked();
             }
             dcache::rename(&old, &new_dir.dentry, &new_last.name)?;

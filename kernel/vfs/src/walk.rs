@@ -386,6 +386,12 @@ pub(crate) fn lookup_locked(parent: &Arc<Dentry>, name: &[u8], hash: u64) -> Res
     }
     let dir = parent.inode();
     let found = dir.ops.lookup(dir, name)?;
+    if dir.flags.contains(InodeFlags::FOLDED)
+        && let Some(inode) = &found
+        && let Some(own) = inode.ops.own_name()
+    {
+        return remember_own(parent, &own, inode);
+    }
     let target = match found {
         Some(inode) => Some(Dentry::child(parent, name, inode)),
         None if dir.flags.intersects(InodeFlags::NO_NEGATIVE | InodeFlags::NO_CACHE) => return Ok(None),
@@ -396,6 +402,16 @@ pub(crate) fn lookup_locked(parent: &Arc<Dentry>, name: &[u8], hash: u64) -> Res
         return Ok(target);
     }
     Ok(dcache::insert(parent, name, hash, target)?)
+}
+
+/// The dentry of an inode under its own name, whatever it was found by: a file that two dentries lead to could be removed
+/// by one and be there by the other, and a directory could be moved into itself.
+fn remember_own(parent: &Arc<Dentry>, own: &[u8], inode: &InodeRef) -> Result<Option<Arc<Dentry>>> {
+    let hash = pathname::hash(dcache::seed(), own);
+    match dcache::lookup(parent, own, hash) {
+        Found::Positive(dentry) => Ok(Some(dentry)),
+        _ => Ok(dcache::insert(parent, own, hash, Some(Dentry::child(parent, own, inode.clone())))?),
+    }
 }
 
 /// Whether the place can be looked into or opened as a directory: for `chdir` and friends.
