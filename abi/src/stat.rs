@@ -152,6 +152,8 @@ abi_struct! {
 /// `f_type` values (linux/magic.h).
 /// ext2, ext3 and ext4 alike.
 pub const EXT4_SUPER_MAGIC: u32 = 0xef53;
+pub const MSDOS_SUPER_MAGIC: u32 = 0x4d44;
+pub const ISOFS_SUPER_MAGIC: u32 = 0x9660;
 pub const OVERLAYFS_SUPER_MAGIC: u32 = 0x794c_7630;
 pub const V9FS_MAGIC: u32 = 0x0102_1997;
 pub const TMPFS_MAGIC: u32 = 0x0102_1994;

@@ -52,6 +52,8 @@ fn bring_up(info: &'static BootInfo, line: &CommandLine) -> Result<()> {
     sysfs::init()?;
     procfs::init(info.cmdline)?;
     ext4::init()?;
+    fat::init()?;
+    iso9660::init()?;
     ninep::init()?;
     overlay::init()?;
     register_files();

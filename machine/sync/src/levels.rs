@@ -62,8 +62,12 @@ levels! {
     Invalidate 38;
     /// The areas of an address space (Linux's mmap_lock).
     AddressSpace 40;
+    /// The thread of a mounted FAT, while it works.
+    FatWorker 41;
     /// The thread of a mounted ext4, while it works.
     Ext4Worker 42;
+    /// All of a mounted FAT: its table, directories, files in use. Held while metadata is read and written.
+    FatVolume 43;
     /// A page-cache folio being filled or written.
     FolioIo 44;
     /// One ext4 inode: its map of blocks and attributes. Held while metadata is read.
@@ -100,6 +104,10 @@ levels! {
     Dentry 136;
     /// The dentry hash bucket and LRU.
     DentryHash 140;
+    /// FAT's short locks: inodes in use, files that nobody uses any more.
+    Fat 142;
+    /// The inodes in use of a mounted ISO 9660.
+    Iso 143;
     /// An inode's metadata.
     Inode 144;
     /// ext4's short locks: block groups, the running transaction, the cache of metadata.
