@@ -1,5 +1,5 @@
-//! Small volumes made here, record by record: the standard's names, Joliet, Rock Ridge with all that it can say; damaged
-//! ones; and what xorriso makes, where it is installed.
+//! Small volumes made here, record by record: the standard's names, Joliet, Rock Ridge with all that it can say; and
+//! damaged ones.
 
 use abi::{Errno, errno::Result};
 use iso9660_core::{Disk, Entry, Options, Reader, Section, Volume};
