@@ -3,9 +3,11 @@
 //! Idea: the program `bench` in the initramfs does the measuring, the same binary on both kernels. Rounds alternate, a
 //! new boot each, so that what else the host does meets both; the table has medians. Linux runs with its expensive
 //! safety options switched off: the harder opponent. With `--icount` the guest's clock counts instructions, which is
-//! exact but chaotic, so every round gets another seed. With `--disk` the program measures files on a disk ([`disk`]).
+//! exact but chaotic, so every round gets another seed. With `--disk` the program measures files on a disk ([`disk`]), with
+//! `--policies` what each of the kernel's policies makes of it ([`policies`]).
 
 mod disk;
+mod policies;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -40,6 +42,9 @@ type Values = BTreeMap<String, Vec<f64>>;
 
 /// Measures on one or all architectures and prints a table for each.
 pub fn run(args: &BenchArgs) -> Result<()> {
+    if args.policies {
+        return policies::run(args);
+    }
     let image = if args.disk { Some(disk::image()?) } else { None };
     for arch in args.arch.map_or(Arch::ALL.to_vec(), |arch| vec![arch]) {
         let mut systems = vec![("Ochre", machine(args, arch, None), Values::new())];
@@ -94,8 +99,8 @@ fn measure(
     let mut files = Tree::default();
     let mut what = format!("bench {}", args.only.join(" "));
     if let Some(image) = disk {
-        machine.qemu = Some(disk::attach(image, machine)?);
-        what = disk::script();
+        machine.qemu = Some(disk::attach(image, machine, "")?);
+        what = disk::script("bench --disk /mnt");
         if machine.kernel.is_some() {
             disk::add_modules(machine.arch, &mut files)?;
         }

@@ -110,7 +110,8 @@ Examples:
   cargo run -- bench                             Ochre alone, riscv64
   cargo run -- bench --against linux --arch x86_64 --rounds 7
   cargo run -- bench --against linux --icount    instructions instead of time
-  cargo run -- bench --disk --against linux      files on a disk";
+  cargo run -- bench --disk --against linux      files on a disk
+  cargo run -- bench --policies --arch x86_64    every replacement policy and I/O scheduler";
 
 const ACCEPTANCE_EXAMPLES: &str = "\
 Examples:
@@ -231,6 +232,10 @@ pub struct BenchArgs {
     /// Measure ext4 on a virtio disk instead of system calls: time only, and all items
     #[arg(long, conflicts_with_all = ["icount", "only"])]
     pub disk: bool,
+
+    /// Compare the page replacement policies and the I/O schedulers, each under the same load, and plot it
+    #[arg(long, conflicts_with_all = ["icount", "disk", "only"])]
+    pub policies: bool,
 
     /// Number of CPUs
     #[arg(long, value_name = "N", default_value_t = 2)]

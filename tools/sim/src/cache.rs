@@ -1,6 +1,6 @@
 //! `sim cache`: page-replacement policies on recorded traces.
 
-mod chart;
+pub mod chart;
 mod options;
 
 use options::{Options, Request};
@@ -91,7 +91,7 @@ fn run(options: &Options) -> Result<String, String> {
     write_table(&mut text, options, &curves);
     if let Some(file) = &options.chart {
         let title = path.file_stem().unwrap_or_default().to_string_lossy();
-        chart::draw(file, &title, &curves)?;
+        chart::draw(file, &title, "cache size, pages", &curves)?;
         let _ = writeln!(text, "chart: {}", file.display());
     }
     Ok(text)

@@ -4,7 +4,7 @@
 //! virtual, and a seed repeats a run exactly. Without a workload three are run that show why each
 //! scheduler was invented.
 
-mod chart;
+pub mod chart;
 pub mod disk;
 pub mod engine;
 mod fifo;
@@ -170,13 +170,18 @@ fn list<T>(text: &str, find: impl Fn(&str) -> Option<Vec<T>>) -> Result<Vec<T>, 
     Ok(all)
 }
 
-fn draw(file: &Path, disk: Kind, title: &str, curves: &[chart::Curve]) -> Result<(), String> {
+fn draw(file: &Path, disk: Kind, title: &str, curves: &[chart::Curve<'_>]) -> Result<(), String> {
     let first = title.split(';').next().unwrap_or(title).trim();
     chart::draw(file, &format!("{}: '{first}' of '{title}'", disk.name()), curves)
 }
 
 /// What each program gets of each policy; the latencies of the first.
-fn table(out: &mut String, options: &Options, disk: Kind, programs: &[Program]) -> Vec<chart::Curve> {
+fn table(
+    out: &mut String,
+    options: &Options,
+    disk: Kind,
+    programs: &[Program],
+) -> Vec<chart::Curve<'static>> {
     let mut curves = Vec::new();
     let _ = writeln!(
         out,

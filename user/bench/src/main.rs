@@ -5,7 +5,8 @@
 //! a tenth of N milliseconds (default 20), repeats that for three times N, and reports the best run:
 //! interference only makes a run longer. With QEMU's `-icount shift=0` a nanosecond is an instruction. With `--count` an item
 //! runs once and just so often, for a profiler, or to compare what two kernels cost the emulator's host.
-//! `bench --disk DIR` measures the file system of DIR instead.
+//! `bench --disk DIR` measures the file system of DIR instead; `bench --reclaim DIR MIB...` and `bench --io DIR` measure
+//! what the chosen policies make of it.
 
 #![no_std]
 #![no_main]
@@ -16,6 +17,7 @@ mod calls;
 mod disk;
 mod files;
 mod memory;
+mod policies;
 mod tasks;
 
 use core::ops::Range;
@@ -105,6 +107,11 @@ fn main() -> i32 {
                 return 0;
             }
             "--disk" => return i32::from(disk::run(env::arg(at).unwrap_or("/mnt")) > 0),
+            "--reclaim" => {
+                let sizes = (at + 1..).map_while(env::arg);
+                return policies::reclaim(env::arg(at).unwrap_or("/mnt"), sizes);
+            }
+            "--io" => return policies::io(env::arg(at).unwrap_or("/mnt")),
             "--count" => {
                 count = env::arg(at).and_then(|v| v.parse().ok());
                 at += 1;

@@ -40,8 +40,8 @@ pub(super) fn image() -> Result<PathBuf> {
     Ok(image)
 }
 
-/// QEMU's arguments for a fresh copy of the image.
-pub(super) fn attach(image: &Path, machine: &Machine) -> Result<String> {
+/// QEMU's arguments for a fresh copy of the image; `more` are further options of the drive.
+pub(super) fn attach(image: &Path, machine: &Machine, more: &str) -> Result<String> {
     let copy = image.with_file_name("copy.img");
     shell::output(Command::new("cp").arg("--sparse=always").arg(image).arg(&copy))?;
     let device = match (machine.arch, machine.board) {
@@ -50,7 +50,7 @@ pub(super) fn attach(image: &Path, machine: &Machine) -> Result<String> {
     };
     Ok(format!(
         "-global virtio-mmio.force-legacy=false -device {device},drive=bench \
-         -drive if=none,id=bench,format=raw,cache=unsafe,file={}",
+         -drive if=none,id=bench,format=raw,cache=unsafe{more},file={}",
         copy.display()
     ))
 }
@@ -65,10 +65,10 @@ pub(super) fn add_modules(arch: Arch, tree: &mut Tree) -> Result<()> {
     Ok(())
 }
 
-/// Mounts the disk and measures.
-pub(super) fn script() -> String {
+/// Mounts the disk on /mnt and measures.
+pub(super) fn script(measure: &str) -> String {
     format!(
         "for module in /{MODULES}/*.ko; do [ -f $module ] && insmod $module; done; \
-         mount -t ext4 /dev/vda /mnt && bench --disk /mnt"
+         mount -t ext4 /dev/vda /mnt && {measure}"
     )
 }

@@ -17,14 +17,15 @@ const COLOURS: [RGBColor; 10] = [
     RGBColor(188, 189, 34),
 ];
 
-/// Draws the curves to a file.
-pub fn draw(file: &Path, title: &str, curves: &[(&str, Vec<Outcome>)]) -> Result<(), String> {
-    try_draw(file, title, curves).map_err(|error| format!("{}: {error}", file.display()))
+/// Draws the curves to a file; `sizes` says what [`Outcome::size`] is of.
+pub fn draw(file: &Path, title: &str, sizes: &str, curves: &[(&str, Vec<Outcome>)]) -> Result<(), String> {
+    try_draw(file, title, sizes, curves).map_err(|error| format!("{}: {error}", file.display()))
 }
 
 fn try_draw(
     file: &Path,
     title: &str,
+    size_name: &str,
     curves: &[(&str, Vec<Outcome>)],
 ) -> Result<(), Box<dyn std::error::Error>> {
     let sizes = curves.iter().flat_map(|(_, outcomes)| outcomes.iter().map(|one| one.size as f64));
@@ -41,7 +42,7 @@ fn try_draw(
         .build_cartesian_2d((low..high.max(low * 2.0)).log_scale(), 0.0..(top * 1.05).min(100.0))?;
     chart
         .configure_mesh()
-        .x_desc("cache size, pages")
+        .x_desc(size_name)
         .y_desc("hit ratio, %")
         .x_label_formatter(&|size| format!("{size:.0}"))
         .light_line_style(WHITE)

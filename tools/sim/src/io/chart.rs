@@ -14,14 +14,14 @@ const COLOURS: [RGBColor; 7] = [
 ];
 
 /// A scheduler's name, and (latency in ms, percent of the requests that took at most that).
-pub type Curve = (&'static str, Vec<(f64, f64)>);
+pub type Curve<'a> = (&'a str, Vec<(f64, f64)>);
 
 /// Draws the curves to a file.
-pub fn draw(file: &Path, title: &str, curves: &[Curve]) -> Result<(), String> {
+pub fn draw(file: &Path, title: &str, curves: &[Curve<'_>]) -> Result<(), String> {
     try_draw(file, title, curves).map_err(|error| format!("{}: {error}", file.display()))
 }
 
-fn try_draw(file: &Path, title: &str, curves: &[Curve]) -> Result<(), Box<dyn std::error::Error>> {
+fn try_draw(file: &Path, title: &str, curves: &[Curve<'_>]) -> Result<(), Box<dyn std::error::Error>> {
     let all = curves.iter().flat_map(|(_, points)| points.iter().map(|point| point.0));
     let (low, high) = all.fold((f64::MAX, 0.1), |(low, high), ms| (ms.min(low), ms.max(high)));
     let low = low.clamp(0.01, high / 2.0);
