@@ -107,8 +107,8 @@ fn run(target: Target, drives: &[&Temporary], script: &str) -> (String, Option<i
 
 /// What a program does with a FAT; each line must succeed.
 const FAT: &[&str] = &[
-    "mount -t vfat /dev/vda /mnt",
-    "grep -q '/dev/vda /mnt vfat rw,.*fmask=0022,dmask=0022' /proc/mounts && cd /mnt",
+    "mount -t vfat $fat /mnt",
+    "grep -q \"^$fat \"'/mnt vfat rw,.*fmask=0022,dmask=0022' /proc/mounts && cd /mnt",
     // Names: kept as they were given, found in any case and by the short name, one file each.
     "echo one > 'A long name.text' && [ \"$(cat 'a LONG name.TEXT')$(cat ALONGN~1.TEX)\" = oneone ]",
     "rm ALONGN~1.TEX && [ ! -e 'A long name.text' ] && echo two > 'A long name.text'",
@@ -132,26 +132,30 @@ const FAT: &[&str] = &[
     "[ $(df -k . | tail -1 | awk '{print $4}') -gt 1000 ] && cd / && mount -o remount,ro /mnt",
     "! touch /mnt/no 2> /dev/null && mount -o remount,rw /mnt && touch /mnt/yes && umount /mnt",
     // Again: what was written, by whom it is told; and without being told what it is.
-    "mount -o ro,umask=077,uid=5 /dev/vda /mnt && grep -q ' /mnt vfat ro' /proc/mounts",
+    "mount -o ro,umask=077,uid=5 $fat /mnt && grep -q ' /mnt vfat ro' /proc/mounts",
     "[ $(stat -c %u%a%Y /mnt/target) = 5500981173106 ] && [ \"$(cat /mnt/TARGET)\" = new ] && [ -d /mnt/moved ]",
     "umount /mnt",
 ];
 
 /// What a program does with a disc, which is also in a file of the FAT.
 const DISC: &[&str] = &[
-    "mount -t iso9660 /dev/vdb /mnt && grep -q ' /mnt iso9660 ro' /proc/mounts",
-    "[ \"$(cat '/mnt/link/A long name.text')\" = 'on a disc' ] && [ $(stat -c %h /mnt/folder) -gt 1 ]",
+    "mount -t iso9660 $disc /mnt && grep -q ' /mnt iso9660 ro' /proc/mounts",
+    "[ \"$(cat '/mnt/link/A long name.text')\" = 'on a disc' ] && [ -d /mnt/folder ]",
     "[ \"$(seq 0 39999 | md5sum)\" = \"$(md5sum < /mnt/numbers)\" ] && ! touch /mnt/no 2> /dev/null && umount /mnt",
-    "mount -o norock /dev/vdb /mnt && [ \"$(cat '/mnt/FOLDER/below/a LONG name.text')\" = 'on a disc' ]",
+    "mount -o norock $disc /mnt && [ \"$(cat '/mnt/FOLDER/below/a LONG name.text')\" = 'on a disc' ]",
     "! mount -o remount,rw /mnt 2> /dev/null && umount /mnt",
-    "mkdir -p /disc && mount /dev/vda /mnt && cp /dev/vdb /mnt/disc.iso && losetup /dev/loop0 /mnt/disc.iso",
+    "mkdir -p /disc && mount $fat /mnt && cp $disc /mnt/disc.iso && losetup -f /mnt/disc.iso",
     "mount -o ro /dev/loop0 /disc",
     "[ \"$(cat '/disc/folder/below/A long name.text')\" = 'on a disc' ] && umount /disc && losetup -d /dev/loop0 && umount /mnt",
 ];
 
-/// A script that says which line failed.
-fn script(lines: &[&[&str]]) -> String {
-    let mut script = "mkdir -p /mnt; ".to_owned();
+/// A script that says which line failed. The order of disks is the machine's: the FAT is the one of that size.
+fn script(megabytes: u64, lines: &[&[&str]]) -> String {
+    let sectors = megabytes << 11;
+    let mut script = format!(
+        "mkdir -p /mnt; for disk in /sys/block/vd*; do if [ $(cat $disk/size) = {sectors} ]; \
+        then fat=/dev/${{disk##*/}}; else disc=/dev/${{disk##*/}}; fi; done\n"
+    );
     for (number, line) in lines.concat().iter().enumerate() {
         script += &format!(
             "{{ {line}; }} || {{ echo 'failed: line {number}'; ls -la /mnt; dmesg | tail -3; exit 9; }}\n"
@@ -167,12 +171,12 @@ fn cards_and_discs() {
         Target::all().into_iter().zip([("32", 48), ("12", 8), ("16", 16), ("32", 40)])
     {
         let (image, made) = fat_image(&format!("fat{bits}"), bits, megabytes);
-        let mkfs: &[&str] = if made { &[] } else { &["mkdosfs /dev/vda"] };
+        let mkfs: &[&str] = if made { &[] } else { &["mkdosfs $fat"] };
         let (drives, on_disc) = match &disc {
             Some(disc) => (vec![&image, disc], DISC),
             None => (vec![&image], &[][..]),
         };
-        let (out, ended) = run(target, &drives, &script(&[mkfs, FAT, on_disc]));
+        let (out, ended) = run(target, &drives, &script(megabytes, &[mkfs, FAT, on_disc]));
         assert_eq!(ended, Some(0), "{target}, {bits} bits: {out}");
         assert_eq!(fsck(&image), None, "{target}, {bits} bits");
     }
