@@ -19,8 +19,9 @@ const PAGE: usize = 4096;
 const PIECE: usize = 64 << 10;
 const MIB: u64 = 1 << 20;
 
-/// Reads of a page for one line of `--reclaim`.
-const READS: u64 = 20_000;
+/// Reads of a page for one line of `--reclaim`, after so many that only fill the cache.
+const READS: u64 = 30_000;
+const FILLING: u64 = 15_000;
 /// How long `--io` goes on.
 const RUN_NS: u64 = 5_000_000_000;
 /// The files of `--io`.
@@ -126,8 +127,11 @@ fn hits(file: &CStr, size: u64) -> Result<(u64, u64)> {
     let page = buffer(PAGE)?;
     let (mut random, mut scan) = (Random(1), 0);
     let pages = size * MIB / PAGE as u64;
-    let (before, start_ns) = (sectors_read(fd)?, time::now_ns());
-    for read in 0..READS {
+    let (mut before, mut start_ns) = (0, 0);
+    for read in 0..FILLING + READS {
+        if read == FILLING {
+            (before, start_ns) = (sectors_read(fd)?, time::now_ns());
+        }
         let number = if read % 4 == 3 {
             scan = (scan + 1) % pages;
             scan

@@ -19,8 +19,8 @@ use crate::tree::Tree;
 use crate::{places, progress, testing};
 
 /// Memory of the guest for replacement, and the files' sizes in MiB: from what fits to what does not at all.
-const MEMORY: &str = "96M";
-const SIZES: [usize; 5] = [32, 48, 64, 96, 192];
+const MEMORY: &str = "64M";
+const SIZES: [usize; 5] = [32, 48, 64, 96, 128];
 /// Requests a second of the disk for scheduling.
 const IOPS: u32 = 1500;
 /// How long the program's load goes on, in seconds.
