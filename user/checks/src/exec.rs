@@ -133,11 +133,45 @@ fn signals_reset() -> Outcome {
     Ok(())
 }
 
+/// A program that ends at once with status 0, and can do nothing else wherever a damaged header makes it begin. (Our own
+/// would do: but its code has calls of kill(2), and to begin at one of them killed more than the program.)
+fn small_program() -> Result<Vec<u8>> {
+    const BASE: u64 = 0x40_0000;
+    const HEADERS: usize = 64 + 4 * 56;
+    #[cfg(target_arch = "x86_64")] // mov $231, %eax; xor %edi, %edi; syscall
+    const CODE: [u8; 12] = [0xb8, 0xe7, 0, 0, 0, 0x31, 0xff, 0x0f, 0x05, 0xcc, 0xcc, 0xcc];
+    #[cfg(target_arch = "riscv64")] // li a7, 94; li a0, 0; ecall
+    const CODE: [u8; 12] = [0x93, 0x08, 0xe0, 0x05, 0x13, 0x05, 0, 0, 0x73, 0, 0, 0];
+    let len = (HEADERS + CODE.len()) as u64;
+    // Machine and flags are ours.
+    let mut program = fs::read_file(c"/proc/self/exe")?;
+    program.truncate(64);
+    program[16] = 2; // ET_EXEC
+    program[24..32].copy_from_slice(&(BASE + HEADERS as u64).to_le_bytes());
+    program[32..40].copy_from_slice(&64u64.to_le_bytes());
+    program[40..48].fill(0);
+    for (at, value) in [(52, 64u16), (54, 56), (56, 4), (58, 64), (60, 0), (62, 0)] {
+        program[at..at + 2].copy_from_slice(&value.to_le_bytes());
+    }
+    let (load, note, stack) = (1, 4, 0x6474_e551);
+    for (kind, rights, at, in_file, in_memory) in [
+        (load, 5u32, BASE, len, len),
+        (load, 6, BASE + 0x2000, len, len + 0x1000),
+        (note, 4, 0, 0, 0),
+        (stack, 6, 0, 0, 0),
+    ] {
+        program.extend([kind, rights].map(u32::to_le_bytes).concat());
+        program.extend([0, at, at, in_file, in_memory, 0x1000].map(u64::to_le_bytes).concat());
+    }
+    program.extend(CODE);
+    Ok(program)
+}
+
 /// Programs with a damaged header are refused or killed, whatever the damage.
 fn damaged_programs() -> Outcome {
     scratch()?;
-    let whole = fs::read_file(c"/proc/self/exe")?;
-    let argv = Strings::new([c"p", c"--list"]);
+    let whole = small_program()?;
+    let argv = Strings::new([c"p"]);
     let null = fs::open(c"/dev/null", O_WRONLY, 0)?;
     let try_one = |content: &[u8]| -> Result<process::Status> {
         write_program(c"p", content)?;
@@ -152,7 +186,7 @@ fn damaged_programs() -> Outcome {
         })
     };
     equal!(try_one(&whole)?.exit_code(), Some(0));
-    for len in [0, 3, 4, 16, 63, 64, 65, 120, 400] {
+    for len in [0, 3, 4, 16, 63, 64, 65, 120, 287] {
         ensure!(try_one(&whole[..len])?.exit_code() != Some(0), "a program cut at {len} ran");
     }
     for at in (4..64).chain(64..64 + 56 * 4) {
