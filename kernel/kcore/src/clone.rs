@@ -316,7 +316,13 @@ fn link(ctx: &Ctx, request: &CloneRequest, thread: &Arc<Thread>) -> Result<()> {
     {
         let mut signals = process.signals.lock();
         let ending = signals.exit.is_some() || signals.exec_by.is_some();
-        if ending || request.has(CLONE_THREAD) && task::current().fatal_pending() {
+        // A signal to the group (Ctrl-C) that came since the call began did not reach a child that was not yet in it. It
+        // is sent under the table's lock: from here on it does.
+        let interrupted = match request.has(CLONE_THREAD) {
+            true => task::current().fatal_pending(),
+            false => ctx.signal_pending(),
+        };
+        if ending || interrupted {
             return Err(Errno::ERESTARTNOINTR);
         }
         signals.threads.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
