@@ -58,13 +58,17 @@ fn number(value: &[u8], radix: u32) -> Result<u32> {
     u32::from_str_radix(text, radix).map_err(|_| Errno::EINVAL)
 }
 
-/// The device as lib/iso9660 sees it: by way of its page cache.
+/// The device as lib/iso9660 sees it: by way of its page cache. EINTR after a fatal signal: a damaged directory may be
+/// gigabytes of nothing.
 pub(crate) struct KernelDisk<'a>(pub &'a Arc<BlockDevice>);
 
 impl Disk for KernelDisk<'_> {
     fn read(&mut self, mut at: u64, out: &mut [u8]) -> Result<()> {
         let unit = self.0.logical_block();
         let mut rest = out;
+        if task::current().fatal_pending() {
+            return Err(Errno::EINTR);
+        }
         while !rest.is_empty() {
             let buffer = bread(self.0, at / u64::from(unit), unit)?;
             let inside = (at % u64::from(unit)) as usize;

@@ -16,6 +16,9 @@ const DIRECTORY: u8 = 2;
 const ASSOCIATED: u8 = 4;
 const MORE: u8 = 0x80;
 
+/// Sections of a file, at most (as Linux): what a directory may make its reader keep.
+const MAX_SECTIONS: usize = 100;
+
 /// Nanoseconds since the Epoch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Times {
@@ -196,6 +199,9 @@ impl Reader {
             let is_dot = matches!(head.name, [0] | [1]);
             if (is_dot && !self.dots) || head.flags & ASSOCIATED != 0 {
                 continue;
+            }
+            if sections.len() == MAX_SECTIONS {
+                return Err(Errno::EIO);
             }
             sections.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
             sections.push(head.section);

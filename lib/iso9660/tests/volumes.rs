@@ -195,6 +195,18 @@ fn a_continuation_that_continues_itself_ends() {
 }
 
 #[test]
+fn a_file_of_endless_sections_is_refused() {
+    const MORE: u8 = 0x80;
+    let block: Vec<u8> = (0..50).flat_map(|_| record(19, 2048, MORE, b"X", &[])).collect();
+    let block = [block, vec![0; BLOCK]].concat()[..BLOCK].to_vec();
+    let dir = record(25, 3 * BLOCK as u32, 2, b"D", &[]);
+    let disk = volume(&[(1, 20)], &[(20, [dots(20, 20, &[]), dir].concat()), (25, block.repeat(3))]);
+    let volume = Volume::open(&mut &disk, &ALL).expect("a volume");
+    let dir = all(&volume, volume.root(), &disk).expect("the root is sound").remove(0);
+    assert_eq!(all(&volume, &dir, &disk).err(), Some(Errno::EIO));
+}
+
+#[test]
 fn damaged_volumes_give_errors() {
     let sound = three_trees();
     let mut state = 0x5eedu64;

@@ -234,7 +234,7 @@ pub struct BenchArgs {
     pub disk: bool,
 
     /// Compare the page replacement policies and the I/O schedulers, each under the same load, and plot it
-    #[arg(long, conflicts_with_all = ["icount", "disk", "only"])]
+    #[arg(long, conflicts_with_all = ["icount", "disk", "build_time", "only"])]
     pub policies: bool,
 
     /// Number of CPUs
