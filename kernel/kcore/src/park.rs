@@ -82,14 +82,17 @@ pub(crate) fn stand(thread: &Thread) {
     let _ = thread.parking.wait_until(WaitMode::Killable, None, unparked);
 }
 
-/// Calls `each` with the numbers of the parked threads and of their processes; how many there are.
+/// Calls `each` with the numbers of the parked threads and of their processes; how many there are. One on its way
+/// to sleep does not count yet: who finds a thread here finds it in state D and its CPU time at rest.
 pub fn parked(mut each: impl FnMut(Pid, Pid, &Thread)) -> usize {
     if COUNT.load(SeqCst) == 0 {
         return 0;
     }
     let mut count = 0;
     pid::for_each_process(|process| {
-        for thread in process.threads().iter().filter(|thread| thread.parked.load(SeqCst)) {
+        for thread in
+            process.threads().iter().filter(|thread| thread.parked.load(SeqCst) && thread.is_off_cpu())
+        {
             count += 1;
             each(thread.tid(), process.pid(), thread);
         }

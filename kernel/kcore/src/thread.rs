@@ -201,6 +201,11 @@ impl Thread {
         self.task().map_or('Z', |t| t.state().letter())
     }
 
+    /// Whether it sleeps and has left its CPU: nothing is charged to it any more until it is woken.
+    pub(crate) fn is_off_cpu(&self) -> bool {
+        self.task().is_some_and(|task| task.state() != State::Running && !task.on_cpu())
+    }
+
     // ---- work ----
 
     /// The bits of [`work`]. The user loop reads it on every way out.
