@@ -1,5 +1,6 @@
 //! futex(2).
 
+use crate::waiting::until_asleep;
 use crate::{Check, Outcome, equal};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -48,7 +49,9 @@ fn waiters(
             back.fetch_add(1, Ordering::SeqCst);
         })?);
     }
-    time::sleep_ns(100_000_000);
+    for thread in &threads {
+        until_asleep(thread.tid())?;
+    }
     Ok((threads, back))
 }
 
@@ -112,7 +115,7 @@ fn bitset() -> Outcome {
         // SAFETY: 1. the kernel reads the word.
         let _ = unsafe { syscall!(__NR_futex, inner.as_ptr(), 9 | 128, 0, 0, 0, 0b10) };
     })?;
-    time::sleep_ns(50_000_000);
+    until_asleep(wait.tid())?;
     // SAFETY: 1. the kernel uses the word's address.
     let wake = |bits: u32| unsafe { syscall!(__NR_futex, word.as_ptr(), 10 | 128, 1, 0, 0, bits) };
     equal!(wake(0b01)?, 0);

@@ -1,6 +1,7 @@
 //! Futexes with priority inheritance, and the calls for several futexes at once.
 
 use crate::hogs::{self, Hog};
+use crate::waiting::until_asleep;
 use crate::{Check, Outcome, ensure, equal};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -78,22 +79,14 @@ fn uncontended() -> Outcome {
     Ok(())
 }
 
-/// The letter of a thread of this process in /proc, and its priority as `stat` tells it.
-fn state(tid: process::Pid) -> Result<(u8, i64)> {
+/// The priority of a thread of this process as its `stat` tells it.
+fn priority(tid: process::Pid) -> Result<i64> {
     let path = format!("/proc/self/task/{tid}/stat\0");
     let path = CStr::from_bytes_with_nul(path.as_bytes()).map_err(|_| Errno::EINVAL)?;
     let text = String::from_utf8_lossy(&fs::read_file(path)?).to_string();
     let (_, rest) = text.rsplit_once(") ").ok_or(Errno::EINVAL)?;
     let fields: Vec<&str> = rest.split(' ').collect();
-    let letter = fields[0].as_bytes().first().copied().unwrap_or(0);
-    Ok((letter, fields[15].parse().map_err(|_| Errno::EINVAL)?))
-}
-
-fn until_asleep(thread: &Thread) -> Result<()> {
-    while state(thread.tid())?.0 != b'S' {
-        time::sleep_ns(1_000_000);
-    }
-    Ok(())
+    fields[15].parse().map_err(|_| Errno::EINVAL)
 }
 
 /// SCHED_FIFO with this priority for the calling thread; 0: SCHED_OTHER.
@@ -113,7 +106,7 @@ fn waiter(word: &Arc<AtomicU32>, priority: u32, inside: impl FnOnce() + Send + '
             let _ = unlock(&word);
         }
     })?;
-    until_asleep(&thread)?;
+    until_asleep(thread.tid())?;
     Ok(thread)
 }
 
@@ -199,7 +192,7 @@ fn deadlock() -> Outcome {
         let _ = lock(&inner_b).and_then(|()| lock(&inner_a)).and_then(|()| unlock(&inner_a));
         let _ = unlock(&inner_b);
     })?;
-    until_asleep(&other)?;
+    until_asleep(other.tid())?;
     equal!(lock(&b), Err(Errno::EDEADLK));
     unlock(&a)?;
     lock(&b)?;
@@ -228,7 +221,7 @@ fn owner(
             let _ = unlock(&word);
         }
     })?;
-    until_asleep(&thread)?;
+    until_asleep(thread.tid())?;
     Ok(thread)
 }
 
@@ -247,11 +240,11 @@ fn priority_is_lent() -> Outcome {
         (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
     let holder = owner([a.clone(), b.clone()].into(), None, &gate)?;
     let tid = holder.tid();
-    equal!(state(tid)?.1, 20);
+    equal!(priority(tid)?, 20);
     let first = waiter(&a, 10, || ())?;
-    equal!(state(tid)?.1, shown(10));
+    equal!(priority(tid)?, shown(10));
     let second = waiter(&b, 30, || ())?;
-    equal!(state(tid)?.1, shown(30));
+    equal!(priority(tid)?, shown(30));
     // What it is by itself has not changed.
     // SAFETY: 1. no memory is named.
     equal!(unsafe { syscall!(__NR_sched_getscheduler, tid) }?, 0);
@@ -265,9 +258,9 @@ fn priority_along_a_chain() -> Outcome {
         (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
     let last = owner([b.clone()].into(), None, &gate)?;
     let middle = owner([a.clone()].into(), Some(b.clone()), &gate)?;
-    equal!(state(last.tid())?.1, 20);
+    equal!(priority(last.tid())?, 20);
     let urgent = waiter(&a, 42, || ())?;
-    equal!((state(middle.tid())?.1, state(last.tid())?.1), (shown(42), shown(42)));
+    equal!((priority(middle.tid())?, priority(last.tid())?), (shown(42), shown(42)));
     open(&gate)?;
     [urgent, middle, last].into_iter().for_each(Thread::join);
     Ok(())
@@ -278,13 +271,13 @@ fn priority_follows_a_change() -> Outcome {
     let holder = owner([a.clone()].into(), None, &gate)?;
     let urgent = waiter(&a, 10, || ())?;
     set_priority(urgent.tid(), 20)?;
-    equal!(state(holder.tid())?.1, shown(20));
+    equal!(priority(holder.tid())?, shown(20));
     set_priority(holder.tid(), 25)?;
-    equal!(state(holder.tid())?.1, shown(25));
+    equal!(priority(holder.tid())?, shown(25));
     set_priority(holder.tid(), 0)?;
-    equal!(state(holder.tid())?.1, shown(20));
+    equal!(priority(holder.tid())?, shown(20));
     set_priority(urgent.tid(), 0)?;
-    equal!(state(holder.tid())?.1, 20);
+    equal!(priority(holder.tid())?, 20);
     open(&gate)?;
     [urgent, holder].into_iter().for_each(Thread::join);
     Ok(())
@@ -328,7 +321,7 @@ fn owner_dies() -> Outcome {
             let _ = thread::futex_wait(&start, 0, None);
         }
     })?;
-    until_asleep(&dying)?;
+    until_asleep(dying.tid())?;
     let seen = Arc::new(AtomicU32::new(0));
     let (inner, out) = (word.clone(), seen.clone());
     let heir = waiter(&word, 0, move || out.store(inner.load(Ordering::SeqCst), Ordering::SeqCst))?;
@@ -429,7 +422,7 @@ fn condition_waiter(condition: &Arc<Condition>) -> Result<Thread> {
         inside.fetch_add(1, Ordering::SeqCst);
         let _ = unlock(lock);
     })?;
-    until_asleep(&thread)?;
+    until_asleep(thread.tid())?;
     Ok(thread)
 }
 
@@ -562,7 +555,7 @@ fn newer_calls() -> Outcome {
     let sleeper = thread::spawn(move || {
         let _ = wait(&inner, 0, 0);
     })?;
-    until_asleep(&sleeper)?;
+    until_asleep(sleeper.tid())?;
     equal!(wake(&word, 2, 1)?, 0);
     equal!(wake(&word, 1, 0)?, 0);
     let pair = [waitv(&word, 0), waitv(&other, 0)];

@@ -44,6 +44,7 @@ mod sysv;
 mod terminals;
 mod times;
 mod trees;
+mod waiting;
 mod watches;
 
 use alloc::format;

@@ -462,11 +462,15 @@ fn gone_process() -> Outcome {
 }
 
 fn threads() -> Outcome {
-    let thread = rt::thread::spawn(|| rt::time::sleep_ns(300_000_000))?;
+    let (read, write) = io::pipe(0)?;
+    let thread = rt::thread::spawn(move || {
+        let _ = io::read(read, &mut [0]);
+    })?;
     let fd = fs::open(c"/proc/self/task", O_RDONLY | O_DIRECTORY, 0)?;
     equal!(fs::list(fd)?.len(), 4);
     let path = CString::new(format!("/proc/self/task/{}/stat", thread.tid())).map_err(|_| Errno::EINVAL)?;
     ensure!(text(&path)?.starts_with(&format!("{} (", thread.tid())), "a thread's stat");
+    io::write(write, b"x")?;
     thread.join();
     Ok(())
 }

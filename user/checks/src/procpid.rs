@@ -1,5 +1,6 @@
 //! What /proc/PID tells, held against what the program knows about itself.
 
+use crate::waiting::until;
 use crate::{Check, Failure, Outcome, ensure, equal, names};
 use alloc::ffi::CString;
 use alloc::format;
@@ -74,21 +75,6 @@ fn status_field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 /// A field in kB or a plain number.
 fn status_number(text: &str, name: &str) -> Option<u64> {
     status_field(text, name)?.split(' ').next()?.parse().ok()
-}
-
-fn state_of(pid: i32) -> Option<char> {
-    text_of(pid, "stat").ok()?.rsplit_once(") ")?.1.chars().next()
-}
-
-/// Waits until a process is in a state.
-fn until(pid: i32, letter: char) -> Outcome {
-    for _ in 0..2000 {
-        if state_of(pid) == Some(letter) {
-            return Ok(());
-        }
-        time::sleep_ns(5_000_000);
-    }
-    Err(Failure(format!("state {:?}, not {letter}", state_of(pid))))
 }
 
 /// A child that sleeps until it is killed, and does `first` before.

@@ -1,5 +1,6 @@
 //! Signals: delivery, masks, queues, stops, restarts.
 
+use crate::waiting::until_asleep;
 use crate::{Check, Outcome, ensure, equal};
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use rt::nr::*;
@@ -124,15 +125,14 @@ fn default_actions() -> Outcome {
     Ok(())
 }
 
-/// A child that sends `signal` to this process after a while.
+/// A child that sends `signal` to this process once that sleeps.
 fn send_later(signal: u32) -> Result<process::Pid> {
     let target = me();
     match process::fork()? {
         Some(pid) => Ok(pid),
         None => {
-            time::sleep_ns(50_000_000);
-            let _ = process::kill(target, signal);
-            process::exit(0)
+            let sent = until_asleep(target).is_ok() && process::kill(target, signal).is_ok();
+            process::exit(i32::from(!sent))
         }
     }
 }
@@ -151,11 +151,11 @@ fn restarts() -> Outcome {
     send_later(SIGUSR1)?;
     equal!(io::read(read, &mut [0]), Err(Errno::EINTR));
     signal::set_action(SIGUSR1, Action::Handle(count), SA_RESTART, 0)?;
-    send_later(SIGUSR1)?;
+    let target = me();
     if process::fork()?.is_none() {
-        time::sleep_ns(150_000_000);
+        let sent = until_asleep(target).is_ok() && process::kill(target, SIGUSR1).is_ok();
         let _ = io::write(write, b"x");
-        process::exit(0);
+        process::exit(i32::from(!sent));
     }
     equal!(io::read(read, &mut [0])?, 1);
     equal!(times(), 2);

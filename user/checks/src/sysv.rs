@@ -1,5 +1,6 @@
 //! System V IPC, sysvipc(7).
 
+use crate::waiting::until_asleep;
 use crate::{Check, Outcome, ensure, equal};
 use alloc::vec::Vec;
 use rt::nr::*;
@@ -175,8 +176,8 @@ fn limits_of_waiting() -> Outcome {
     let parent = process::getpid();
     let Some(child) = process::fork()? else {
         core::mem::forget(set);
-        time::sleep_ns(50_000_000);
-        process::exit(i32::from(process::kill(parent, SIGUSR1).is_err()))
+        let sent = until_asleep(parent).is_ok() && process::kill(parent, SIGUSR1).is_ok();
+        process::exit(i32::from(!sent))
     };
     equal!(wait(0), Err(Errno::EINTR));
     equal!(process::wait_exit(child)?.exit_code(), Some(0));

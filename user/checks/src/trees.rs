@@ -1,6 +1,7 @@
 //! The rarer calls about files: openat2, O_PATH, O_TMPFILE, memfd, splice, tee, attributes, moved mounts, handles.
 
 use crate::names::scratch;
+use crate::waiting::until_asleep;
 use crate::{Check, Failure, Outcome, ensure, equal, skip};
 use alloc::vec;
 use core::ffi::CStr;
@@ -279,7 +280,7 @@ fn lock_deadlock() -> Outcome {
         process::exit(if told == Err(Errno::EDEADLK) { 1 } else { 0 });
     };
     io::read(read, &mut [0])?;
-    rt::time::sleep_ns(50_000_000);
+    until_asleep(child)?;
     let told = lock(fd, F_SETLKW, F_WRLCK, 1, 1);
     equal!(told, Err(Errno::EDEADLK));
     lock(fd, F_SETLK, F_UNLCK, 0, 0)?;
