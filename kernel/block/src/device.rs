@@ -272,6 +272,20 @@ impl BlockDevice {
         self.openers.load(Ordering::Acquire)
     }
 
+    /// An opener or the claim is gone. The last of them writes what is dirty, and the driver learns of it. May sleep.
+    pub(crate) fn let_go(&self) {
+        if self.openers() > 0 || self.is_claimed() {
+            return;
+        }
+        // Nobody is left to be told of an error; the next opener is.
+        if let Some(mapping) = self.mapping.get() {
+            let _ = mapping.sync(0, u64::MAX);
+        }
+        if self.partition_number() == 0 {
+            self.disk().driver.last_close();
+        }
+    }
+
     /// Whether somebody has claimed it.
     pub fn is_claimed(&self) -> bool {
         self.holder.lock().is_some()
@@ -303,7 +317,8 @@ impl BlockDevice {
     }
 }
 
-/// The right to a device that [`BlockDevice::claim`] gives; dropping it gives it back.
+/// The right to a device that [`BlockDevice::claim`] gives; dropping it gives it back, which may sleep: a file system's
+/// device may have no opener any more (a loop device that detaches itself).
 pub struct Claim {
     device: Arc<BlockDevice>,
 }
@@ -317,6 +332,7 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         *self.device.holder.lock() = None;
+        self.device.let_go();
     }
 }
 

@@ -194,14 +194,9 @@ impl FileOps for BlockFile {
 }
 
 impl Drop for BlockFile {
-    /// The last close writes what is dirty, unless a file system has the device.
     fn drop(&mut self) {
-        if self.device.openers.fetch_sub(1, Ordering::AcqRel) == 1 && !self.device.is_claimed() {
-            // Nobody is left to be told of an error; the next opener is.
-            let _ = self.device.mapping().sync(0, u64::MAX);
-            if self.device.partition_number() == 0 {
-                self.device.disk().driver.last_close();
-            }
+        if self.device.openers.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.device.let_go();
         }
     }
 }

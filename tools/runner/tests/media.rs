@@ -135,6 +135,9 @@ const FAT: &[&str] = &[
     "mount -o ro,umask=077,uid=5 $fat /mnt && grep -q ' /mnt vfat ro' /proc/mounts",
     "[ $(stat -c %u%a%Y /mnt/target) = 5500981173106 ] && [ \"$(cat /mnt/TARGET)\" = new ] && [ -d /mnt/moved ]",
     "umount /mnt",
+    // In a file: the loop device lets it go with the file system.
+    "truncate -s 1M /tmp/card && mkdosfs /tmp/card && mount -o loop /tmp/card /mnt && touch /mnt/file",
+    "[ -n \"$(losetup -a)\" ] && umount /mnt && [ -z \"$(losetup -a)\" ]",
 ];
 
 /// What a program does with a disc, which is also in a file of the FAT.
@@ -144,17 +147,16 @@ const DISC: &[&str] = &[
     "[ \"$(seq 0 39999 | md5sum)\" = \"$(md5sum < /mnt/numbers)\" ] && ! touch /mnt/no 2> /dev/null && umount /mnt",
     "mount -o norock $disc /mnt && [ \"$(cat '/mnt/FOLDER/below/a LONG name.text')\" = 'on a disc' ]",
     "! mount -o remount,rw /mnt 2> /dev/null && umount /mnt",
-    "mkdir -p /disc && mount $fat /mnt && cp $disc /mnt/disc.iso && losetup -f /mnt/disc.iso",
-    "mount -o ro /dev/loop0 /disc",
-    "[ \"$(cat '/disc/folder/below/A long name.text')\" = 'on a disc' ] && umount /disc && losetup -d /dev/loop0 && umount /mnt",
+    "mkdir -p /disc && mount $fat /mnt && cp $disc /mnt/disc.iso",
+    "mount -o loop,ro /mnt/disc.iso /disc",
+    "[ \"$(cat '/disc/folder/below/A long name.text')\" = 'on a disc' ] && umount /disc && umount /mnt",
 ];
 
-/// A script that says which line failed. The order of disks is the machine's: the FAT is the one of that size.
+/// A script that says which line failed. Disks are in the order of the drives, on every machine.
 fn script(megabytes: u64, lines: &[&[&str]]) -> String {
     let sectors = megabytes << 11;
     let mut script = format!(
-        "mkdir -p /mnt; for disk in /sys/block/vd*; do if [ $(cat $disk/size) = {sectors} ]; \
-        then fat=/dev/${{disk##*/}}; else disc=/dev/${{disk##*/}}; fi; done\n"
+        "mkdir -p /mnt; fat=/dev/vda disc=/dev/vdb\n[ $(cat /sys/block/vda/size) = {sectors} ] || exit 8\n"
     );
     for (number, line) in lines.concat().iter().enumerate() {
         script += &format!(

@@ -145,16 +145,14 @@ pub fn uart() -> Option<UartInfo> {
     })
 }
 
-/// The virtio-mmio slots, by ascending address.
+/// The virtio-mmio slots, in the tree's order, in which Linux numbers them, too. (QEMU fills them from the highest
+/// address down and writes the tree so: by address the disks would be in the reverse of the command line's order.)
 pub fn virtio_mmio() -> impl Iterator<Item = VirtioMmio> {
-    let mut slots = alloc::vec::Vec::new();
-    for node in tree().into_iter().flat_map(|tree| tree.nodes()) {
-        if let Some((phys, io)) = registers(&node).filter(|_| node.is_compatible("virtio,mmio")) {
-            slots.push((phys, VirtioMmio { io, line: node.cell("interrupts").unwrap_or(0) }));
-        }
-    }
-    slots.sort_by_key(|(phys, _)| *phys);
-    slots.into_iter().map(|(_, slot)| slot)
+    let nodes = tree().into_iter().flat_map(|tree| tree.nodes());
+    nodes.filter(|node| node.is_compatible("virtio,mmio")).filter_map(|node| {
+        let (_, io) = registers(&node)?;
+        Some(VirtioMmio { io, line: node.cell("interrupts").unwrap_or(0) })
+    })
 }
 
 /// The PCI host bridge, if it is configured through ECAM.
