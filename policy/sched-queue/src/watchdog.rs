@@ -7,7 +7,7 @@
 //! the limit grows with the wait that its weight explains.
 
 use sched_api::weight::{NICE_0_WEIGHT, aged_ns};
-use sched_api::{Params, Slot};
+use sched_api::{Params, SLICE_MAX_NS, Slot};
 
 /// What a policy did wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,16 +40,14 @@ pub(crate) const PERIOD_NS: u64 = 1_000_000_000;
 /// So many slots in one go: it happens in the timer's interrupt.
 pub(crate) const CHUNK: usize = 512;
 const LIMIT_NS: u64 = 10_000_000_000;
-/// A slice no policy exceeds unless asked to.
-const LONG_SLICE_NS: u64 = 50_000_000;
 
 /// The longest that a task with `params` may wait in a queue of total weight `load`: after one slice its
-/// virtual time is ahead of the others by as much as they need, together, to catch up.
+/// virtual time is ahead of the others by as much as they need, together, to catch up. The slice is the longest that
+/// anybody may ask for, as the others may have; and half as much again, since a slice ends at a tick.
 pub(crate) fn limit_ns(params: &Params, load: u64) -> u64 {
-    let slice_ns = params.slice_ns.clamp(LONG_SLICE_NS, sched_api::SLICE_MAX_NS);
-    let lead_ns = aged_ns(slice_ns, params.weight(), params.penalty_ns_per_ms);
+    let lead_ns = aged_ns(SLICE_MAX_NS, params.weight(), params.penalty_ns_per_ms);
     let turn_ns = u128::from(lead_ns) * u128::from(load) / u128::from(NICE_0_WEIGHT);
-    LIMIT_NS.max(u64::try_from(turn_ns).unwrap_or(u64::MAX))
+    LIMIT_NS.max(u64::try_from(turn_ns + turn_ns / 2).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -60,8 +58,10 @@ mod tests {
     fn ten_seconds_among_equals_more_for_the_light() {
         let second = 1_000_000_000;
         assert_eq!(limit_ns(&Params::nice(0), 3 * 1024), 10 * second);
-        assert_eq!(limit_ns(&Params::nice(0), 100 * 1024), 10 * second);
-        assert_eq!(limit_ns(&Params::nice(0), 1000 * 1024), 50 * second);
+        assert_eq!(limit_ns(&Params::nice(0), 60 * 1024), 10 * second);
+        // A round of a hundred others with the longest slices takes ten seconds.
+        assert_eq!(limit_ns(&Params::nice(0), 101 * 1024), 15_150_000_000);
+        assert_eq!(limit_ns(&Params::nice(0), 1000 * 1024), 150 * second);
         assert!(limit_ns(&Params::nice(19), 88761) > 200 * second);
     }
 }
