@@ -153,7 +153,11 @@ fn run(check: fn() -> Outcome) -> Result<(), String> {
         // SAFETY: 1. alarm as setitimer: the kernel reads one itimerval.
         let limit = [0u64, 0, u64::from(LIMIT_S), 0];
         let _ = unsafe { syscall!(nr::__NR_setitimer, 0, limit.as_ptr(), 0) };
-        let _ = signal::set_action(nr::SIGALRM, Action::Default, 0, 0);
+        // Ignored signals are inherited: SIGINT by what a shell runs in the background, SIGHUP from nohup.
+        for number in 1..=64 {
+            let _ = signal::set_action(number, Action::Default, 0, 0); // two cannot be set, and are not ignored
+        }
+        let _ = signal::mask(nr::SIG_SETMASK, 0);
         let status = match check() {
             Ok(()) => 0,
             Err(Failure(text)) => {
