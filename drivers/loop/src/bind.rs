@@ -286,7 +286,7 @@ impl Loop {
     fn clear_fd(&self) -> Result<()> {
         let disk = self.disk().ok_or(Errno::ENXIO)?;
         let old = self.bound().ok_or(Errno::ENXIO)?;
-        if disk.whole().openers() <= 1 && !disk.whole().is_claimed() {
+        if disk.users() <= 1 {
             drop(old);
             return self.clear();
         }

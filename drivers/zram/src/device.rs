@@ -161,7 +161,7 @@ impl Zram {
         let _one = self.setup.lock();
         let disk = self.disk().ok_or(Errno::ENXIO)?;
         let whole = disk.whole();
-        if whole.openers() > 0 || whole.is_claimed() {
+        if disk.users() > 0 {
             return Err(Errno::EBUSY);
         }
         let synced = whole.sync();

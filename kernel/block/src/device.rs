@@ -267,21 +267,23 @@ impl BlockDevice {
         Ok(Claim { device: self.clone() })
     }
 
-    /// How many open files there are of it.
-    pub fn openers(&self) -> u32 {
-        self.openers.load(Ordering::Acquire)
+    /// How many open files there are of it, and one more for a claim. A disk's partitions are not counted with it: see
+    /// [`Disk::users`].
+    pub fn users(&self) -> u32 {
+        self.openers.load(Ordering::Acquire) + u32::from(self.is_claimed())
     }
 
-    /// An opener or the claim is gone. The last of them writes what is dirty, and the driver learns of it. May sleep.
+    /// An opener or the claim is gone. The last of them writes what is dirty, and the driver learns of the disk's last
+    /// one. May sleep.
     pub(crate) fn let_go(&self) {
-        if self.openers() > 0 || self.is_claimed() {
+        if self.users() > 0 {
             return;
         }
         // Nobody is left to be told of an error; the next opener is.
         if let Some(mapping) = self.mapping.get() {
             let _ = mapping.sync(0, u64::MAX);
         }
-        if self.partition_number() == 0 {
+        if self.disk().users() == 0 {
             self.disk().driver.last_close();
         }
     }

@@ -121,7 +121,7 @@ pub trait Driver: Send + Sync {
         None
     }
 
-    /// Nobody has the whole disk open any more. Process context.
+    /// Nobody has the disk or a partition of it open or claimed any more. Process context.
     fn last_close(&self) {}
 
     /// Swap does not need the page at `sector` any more, for devices that keep it in memory (Linux's
@@ -309,6 +309,12 @@ impl Disk {
     /// Its partitions.
     pub fn partitions(&self) -> Vec<Arc<BlockDevice>> {
         self.parts.lock().clone()
+    }
+
+    /// How many open files and claims there are of it and of its partitions, which may not go away under any of them.
+    pub fn users(&self) -> u32 {
+        let parts: u32 = self.parts.lock().iter().map(|part| part.users()).sum();
+        self.whole().users() + parts
     }
 
     /// The flusher of its dirty pages, made when it is first asked for; `None` without memory for it.

@@ -63,11 +63,10 @@ pub fn del_disk(disk: &Arc<Disk>) -> Result<()> {
         true => Some(disk.scan.try_lock().ok_or(Errno::EBUSY)?),
         false => None,
     };
-    let in_use = |device: &Arc<BlockDevice>| device.is_claimed() || device.openers() > 0;
-    let parts = disk.partitions();
-    if in_use(disk.whole()) || parts.iter().any(in_use) {
+    if disk.users() > 0 {
         return Err(Errno::EBUSY);
     }
+    let parts = disk.partitions();
     unregister(Kind::Block, disk.info().dev);
     disk.parts.lock().clear();
     parts.iter().for_each(|part| retire(disk, part));
@@ -80,9 +79,8 @@ pub fn del_disk(disk: &Arc<Disk>) -> Result<()> {
 /// Reads the partition table again. EBUSY while a partition is in use.
 pub fn rescan(disk: &Arc<Disk>) -> Result<()> {
     let _one = disk.scan.lock();
-    let in_use = |part: &Arc<BlockDevice>| part.is_claimed() || part.openers() > 0;
     let old = disk.partitions();
-    if old.iter().any(in_use) {
+    if old.iter().any(|part| part.users() > 0) {
         return Err(Errno::EBUSY);
     }
     let found = match read_table(disk) {

@@ -138,6 +138,10 @@ const FAT: &[&str] = &[
     // In a file: the loop device lets it go with the file system.
     "truncate -s 1M /tmp/card && mkdosfs /tmp/card && mount -o loop /tmp/card /mnt && touch /mnt/file",
     "[ -n \"$(losetup -a)\" ] && umount /mnt && [ -z \"$(losetup -a)\" ]",
+    // In a partition of a file: it stays for as long as the partition is in use.
+    "truncate -s 9M /tmp/disk && printf 'o\\nn\\np\\n1\\n\\n\\nw\\n' | fdisk /tmp/disk > /dev/null 2>&1; losetup -P -f /tmp/disk",
+    "mkdosfs /dev/loop0p1 && mount /dev/loop0p1 /mnt && losetup -d /dev/loop0 && touch /mnt/file && sync",
+    "[ -n \"$(losetup -a)\" ] && umount /mnt && [ -z \"$(losetup -a)\" ]",
 ];
 
 /// What a program does with a disc, which is also in a file of the FAT.
