@@ -1,9 +1,9 @@
 //! Pages of regular files: from the page cache to blocks and back.
 //!
 //! A page is one block or several (of 1 or 2 KiB). Reading maps each stretch of blocks once and submits one bio for what
-//! is consecutive on the device; holes and unwritten blocks are zeroes. Writing lets lib/ext4 choose places first
-//! and waits for the device under its handle: the transaction that makes the data part of the file cannot commit
-//! before it is there.
+//! is consecutive on the device; holes and unwritten blocks are zeroes. Where blocks have a place, writing submits and
+//! goes on. For others it lets lib/ext4 choose places first and waits for the device under its handle: the transaction that
+//! makes the data part of the file cannot commit before it is there.
 
 use crate::inode::ExtNode;
 use crate::instance::{ExtInode, Instance, NodeRef};
@@ -58,35 +58,54 @@ impl DataOps {
         let Ok(first) = u32::try_from(at >> bits) else { return Ok(Stretch { place: None, len }) };
         let count = u32::try_from(len >> bits).unwrap_or(u32::MAX).min(u32::MAX - first);
         let found = self.instance.fs.map(&self.node, first, count)?;
-        let place = match found.place {
-            Place::At(block) => Some(block << bits),
+        let block = match found.place {
+            Place::At(block) => Some(block),
             Place::Hole | Place::Unwritten(_) => None,
         };
-        Ok(Stretch { place, len: u64::from(found.len.max(1)) << bits })
+        Ok(self.stretch(block, found.len.max(1)))
     }
 
-    /// Gives a run of dirty pages a place and writes it; the pages are finished whatever happens.
-    fn write_pages(&self, run: WriteRun) {
+    /// So many blocks from one of the device's on, or nowhere.
+    fn stretch(&self, block: Option<u64>, count: u32) -> Stretch {
+        let bits = self.block_bits();
+        Stretch { place: block.map(|block| block << bits), len: u64::from(count) << bits }
+    }
+
+    /// Writes a run of dirty pages. Those that have a place are on their way when this returns, or in the plug; for others
+    /// it waits. The pages are finished whatever happens.
+    fn write_pages(&self, run: WriteRun, plug: &mut Plug) {
+        let bits = self.block_bits();
+        let end = run.valid_end(1 << bits);
+        let (Ok(first), Ok(last)) =
+            (u32::try_from(run.index() << (PAGE_SHIFT - bits)), u32::try_from(end >> bits))
+        else {
+            return run.finish(Err(Errno::EFBIG));
+        };
+        if let Ok(Some(pieces)) = self.instance.fs.places(&self.node, first, last - first, self.size()) {
+            let mut left = pieces.iter();
+            return block::write_pages(plug, self.instance.device(), run, end, &mut |_, _| {
+                let piece = left.next().ok_or(Errno::EIO)?;
+                Ok(self.stretch(Some(piece.pblk), piece.len))
+            });
+        }
+        // Nobody waits for what the plug holds back while this waits.
+        plug.finish();
         let pages: Vec<FolioWrite> = run.into_iter().collect();
-        let valid = pages.iter().take_while(|page| page.valid_len() > 0).count();
-        let written = if valid == 0 { Ok(()) } else { self.write_blocks(&pages[..valid]) };
+        let written = self.write_blocks(&pages, first, last - first);
         pages.into_iter().for_each(|page| page.finish(written));
     }
 
-    fn write_blocks(&self, pages: &[FolioWrite]) -> Result<()> {
-        let (first_page, last) = (pages[0].index(), &pages[pages.len() - 1]);
-        let bits = self.block_bits();
-        let bytes = (last.index() << PAGE_SHIFT) + last.valid_len() as u64;
-        let first = u32::try_from(first_page << (PAGE_SHIFT - bits)).map_err(|_| Errno::EFBIG)?;
-        let end = u32::try_from(bytes.div_ceil(1 << bits)).map_err(|_| Errno::EFBIG)?;
-        if end <= first {
-            return Ok(());
-        }
-        let size = || self.inode.upgrade().and_then(|inode| inode.ops.mapping_if_used().map(|m| m.size()));
-        let size = || size().unwrap_or(0);
-        self.instance.fs.write_back(&self.node, first, end - first, &size, &mut |pieces| {
+    /// Lets the blocks of consecutive pages have a place, writes them there, and waits.
+    fn write_blocks(&self, pages: &[FolioWrite], first: u32, count: u32) -> Result<()> {
+        self.instance.fs.write_back(&self.node, first, count, &|| self.size(), &mut |pieces| {
             self.write_pieces(pages, first, pieces)
         })
+    }
+
+    /// The file's length now; 0 when it is gone.
+    fn size(&self) -> u64 {
+        let inode = self.inode.upgrade();
+        inode.and_then(|inode| inode.ops.mapping_if_used().map(|mapping| mapping.size())).unwrap_or(0)
     }
 
     /// Writes data to its places and waits.
@@ -134,12 +153,13 @@ impl MappingOps for DataOps {
     }
 
     fn write_run(&self, run: WriteRun) {
-        self.write_pages(run);
+        self.write_pages(run, &mut Plug::new());
     }
 
     fn write_pass(&self, pass: &mut WritePass<'_>) -> Result<()> {
+        let mut plug = Plug::new();
         while let Some(run) = pass.next_run(WRITE_PAGES) {
-            self.write_pages(run);
+            self.write_pages(run, &mut plug);
         }
         Ok(())
     }

@@ -158,11 +158,27 @@ impl Env for KernelEnv {
     }
 
     fn read_block(&self, block: u64) -> Result<BlockBytes> {
+        self.read_blocks(block, 1)?.pop().ok_or(Errno::EIO)
+    }
+
+    fn read_blocks(&self, first: u64, count: usize) -> Result<Vec<BlockBytes>> {
         let len = self.block_size();
-        let mut bytes = self.room(len)?;
-        bytes.resize(len, 0);
-        self.read_raw(block * len as u64, &mut bytes)?;
-        Ok(BlockBytes(SpinLock::new(bytes)))
+        let pages = block::bounce(count * len)?;
+        let mut bio = Bio::new(Op::Read, first * len as u64 >> SECTOR_SHIFT)?;
+        bio.flags |= BioFlags::META;
+        pages.iter().try_for_each(|(folio, used)| bio.push(folio, 0, *used))?;
+        self.device.submit_wait(bio)?;
+        let mut blocks = Vec::new();
+        blocks.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+        for (folio, used) in &pages {
+            for at in (0..*used).step_by(len) {
+                let mut bytes = self.room(len)?;
+                bytes.resize(len, 0);
+                folio.read(at, &mut bytes);
+                blocks.push(BlockBytes(SpinLock::new(bytes)));
+            }
+        }
+        Ok(blocks)
     }
 
     fn blank_block(&self, _block: u64) -> Result<BlockBytes> {

@@ -211,7 +211,10 @@ impl InodeOps for ExtNode {
 
     fn released(&self, last: &LastState) {
         let left = match last.nlink {
-            0 => Some(Left::Delete(self.node.clone())),
+            0 => {
+                let data = self.mapping.get().map(|mapping| mapping.in_flight());
+                Some(Left::Delete(self.node.clone(), data))
+            }
             _ => {
                 let change = self.unsaved((last.atime, last.mtime, last.ctime));
                 let promised = self.node.was_promised().then(|| self.node.clone());

@@ -19,14 +19,15 @@ use ext4_core::{Change, Fs, Node};
 use sync::SpinLock;
 use sync::levels::Ext4;
 use vfs::{Dentry, Inode, InodeRef, NewSuper, SuperBlock, SuperOps, TrimRange};
+use vm::InFlight;
 
 pub(crate) type NodeRef = Arc<Node<KernelEnv>>;
 pub(crate) type ExtInode = Arc<Inode<ExtNode>>;
 
 /// Work that an inode left behind when it went out of use.
 pub(crate) enum Left {
-    /// The last name is gone: delete it.
-    Delete(NodeRef),
+    /// The last name is gone: delete it, when what is on its way has arrived.
+    Delete(NodeRef, Option<InFlight>),
     /// Times that only memory has, and a node that may hold promises of room for data that was never written.
     Keep { change: Option<Change>, promised: Option<NodeRef> },
 }
@@ -198,15 +199,21 @@ impl Instance {
     /// Does what inodes left behind.
     pub fn settle_all(self: &Arc<Self>) {
         loop {
-            let first = self.left.lock().pop_first();
-            let Some((ino, left)) = first else { return };
+            // Of the files deleted one after the other the last is the head of the orphans: it leaves them without a change
+            // of its neighbour's inode.
+            let last = self.left.lock().pop_last();
+            let Some((ino, left)) = last else { return };
             self.settle(ino, left);
         }
     }
 
     fn settle(self: &Arc<Self>, ino: u32, left: Left) {
         match left {
-            Left::Delete(node) => {
+            Left::Delete(node, data) => {
+                self.fs.doom(&node);
+                if let Some(data) = data {
+                    data.wait();
+                }
                 if let Err(error) = self.fs.evict(&node) {
                     klog::pr_warn!(
                         "EXT4-fs ({}): deleting inode {ino}: {}",

@@ -10,6 +10,9 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use sync::levels::Ext4Worker;
 use task::{Mutex, NewTask, WaitMode, WaitQueue};
 
+/// How long deleted files may wait for others. Who asks for free space does not wait for that.
+const GATHER_NS: u64 = 10_000_000;
+
 /// What the thread and its file system share.
 pub(crate) struct Worker {
     queue: WaitQueue,
@@ -41,29 +44,41 @@ impl Worker {
 
     /// There is something to do. Any context without spin locks above wait queues.
     pub fn wake(&self) {
-        self.asked.store(true, Ordering::Release);
-        self.queue.wake_all();
+        if !self.asked.swap(true, Ordering::AcqRel) {
+            self.queue.wake_all();
+        }
     }
 
     /// The file system has failed: its superblock should say so.
     pub fn note_failure(&self) {
         self.failed.store(true, Ordering::Release);
-        self.wake();
+        self.asked.store(true, Ordering::Release);
+        self.queue.wake_all();
     }
 
     /// Ends the thread; it does not work any more when this returns.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
-        self.wake();
+        self.asked.store(true, Ordering::Release);
+        self.queue.wake_all();
         drop(self.busy.lock());
     }
 
     fn run(&self, instance: Weak<Instance>) {
         while let Some(commit_ns) = self.round(&instance) {
             let deadline = time::monotonic_ns().saturating_add(commit_ns);
-            let ready = || self.asked.swap(false, Ordering::AcqRel).then_some(());
-            let _ = self.queue.wait_until(WaitMode::Idle, Some(deadline), ready);
+            let ready = || self.asked.load(Ordering::Acquire).then_some(());
+            if self.queue.wait_until(WaitMode::Idle, Some(deadline), ready).is_ok() {
+                self.gather();
+            }
         }
+    }
+
+    /// Lets more come, but for what is urgent: who deletes many files one after the other wakes the thread once.
+    fn gather(&self) {
+        let urgent = || self.stopped.load(Ordering::Acquire) || self.failed.load(Ordering::Acquire);
+        let deadline = time::monotonic_ns().saturating_add(GATHER_NS);
+        let _ = self.queue.wait_until(WaitMode::Idle, Some(deadline), || urgent().then_some(()));
     }
 
     /// Works once; how long to sleep then, `None`: for ever.
@@ -73,6 +88,8 @@ impl Worker {
             return None;
         }
         let instance = instance.upgrade()?;
+        // What is asked for from here on is for the next round.
+        self.asked.store(false, Ordering::Release);
         let age_ns = u64::from(instance.options.commit_s) * 1_000_000_000;
         if self.failed.swap(false, Ordering::AcqRel) {
             instance.fs.store_failure();

@@ -50,7 +50,9 @@ impl MappingOps for DataOps {
     }
 
     fn write_run(&self, run: WriteRun) {
-        block::write_pages(&self.instance.device, run, &mut |at, len| self.piece(at, len));
+        let (plug, device) = (&mut block::Plug::new(), &self.instance.device);
+        let end = run.valid_end(block::SECTOR);
+        block::write_pages(plug, device, run, end, &mut |at, len| self.piece(at, len));
     }
 
     fn write_pass(&self, pass: &mut WritePass<'_>) -> Result<()> {

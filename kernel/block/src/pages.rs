@@ -116,16 +116,20 @@ fn bios<'a>(
     Ok(bios)
 }
 
-fn submit<T: Page>(device: &Arc<BlockDevice>, bios: Vec<Box<Bio>>, pages: Vec<T>, flags: BioFlags) {
+fn submit<T: Page>(
+    plug: &mut Plug,
+    device: &Arc<BlockDevice>,
+    bios: Vec<Box<Bio>>,
+    pages: Vec<T>,
+    flags: BioFlags,
+) {
     let pages = Pages::new(pages);
-    let mut plug = Plug::new();
     for mut bio in bios {
         pages.add_part();
         bio.flags |= flags;
         bio.set_end(pages.clone());
         plug.submit(device, bio);
     }
-    drop(plug);
     pages.part_done(Ok(()));
 }
 
@@ -144,18 +148,19 @@ pub fn read_pages(device: &Arc<BlockDevice>, run: ReadRun, map: MapPiece) {
         },
     );
     match made {
-        Ok(bios) => submit(device, bios, run.into_iter().collect(), BioFlags::empty()),
+        Ok(bios) => {
+            submit(&mut Plug::new(), device, bios, run.into_iter().collect(), BioFlags::empty());
+        }
         Err(error) => run.finish(Err(error)),
     }
 }
 
-/// Writes pages as far as they lie within the file; for [`vm::MappingOps::write_run`]. EIO for what has no place.
-pub fn write_pages(device: &Arc<BlockDevice>, run: WriteRun, map: MapPiece) {
+/// Writes the bytes of pages up to `end`, which is in or right behind the last page written, at a sector's start; pages
+/// beyond are finished and not written. For [`vm::MappingOps::write_run`]. EIO for what has no place. Returns when the
+/// device, or the plug, knows of it.
+pub fn write_pages(plug: &mut Plug, device: &Arc<BlockDevice>, run: WriteRun, end: u64, map: MapPiece) {
     let flags = if run.is_sync() { BioFlags::SYNC } else { BioFlags::empty() };
     let first = run.index();
-    let valid = run.folios().iter().take_while(|page| page.valid_len() > 0).count();
-    let last = valid.checked_sub(1).map_or(0, |last| run.folios()[last].valid_len() as u64);
-    let end = (first + valid.saturating_sub(1) as u64) * PAGE + last.next_multiple_of(SECTOR);
     let made = bios(
         Op::Write,
         (first * PAGE, end),
@@ -164,7 +169,7 @@ pub fn write_pages(device: &Arc<BlockDevice>, run: WriteRun, map: MapPiece) {
         &|_, _, _| Err(Errno::EIO),
     );
     match made {
-        Ok(bios) => submit(device, bios, run.into_iter().collect(), flags),
+        Ok(bios) => submit(plug, device, bios, run.into_iter().collect(), flags),
         Err(error) => run.finish(Err(error)),
     }
 }

@@ -70,7 +70,7 @@ pub use layout::{Layout, LayoutInput};
 pub use limits::{Limits, Unlimited};
 pub use map::MapRequest;
 pub use mapping::{
-    CacheKind, CacheStat, FolioRead, FolioWrite, Mapping, MappingOps, MemoryOps, ReadRun, SyncMode,
+    CacheKind, CacheStat, FolioRead, FolioWrite, InFlight, Mapping, MappingOps, MemoryOps, ReadRun, SyncMode,
     WritePass, WriteRun, WriteWhy,
 };
 pub use readahead::Readahead;

@@ -222,6 +222,21 @@ pub(crate) struct Shared {
     pub errors: ErrSeq,
     /// Folios under write-back.
     pub in_flight: AtomicU64,
+    /// Woken when there are none any more.
+    pub arrived: WaitQueue,
+}
+
+/// What a mapping has on its way to the device, known also when the mapping is gone.
+pub struct InFlight(Arc<Shared>);
+
+impl InFlight {
+    /// Sleeps until nothing is. The caller sees to it that no new write-back begins.
+    pub fn wait(&self) {
+        let none = || (self.0.in_flight.load(Ordering::Acquire) == 0).then_some(());
+        if none().is_none() {
+            self.0.arrived.wait(none);
+        }
+    }
 }
 
 /// The cached pages of one file or memory object (Linux's `address_space`).
@@ -301,8 +316,12 @@ pub(crate) fn wait_written(folio: &Folio) {
 impl Mapping {
     /// An empty mapping of `size` bytes.
     pub fn new(kind: CacheKind, size: u64, ops: Arc<dyn MappingOps>) -> Arc<Mapping> {
-        let shared =
-            Shared { size: AtomicU64::new(size), errors: ErrSeq::new(), in_flight: AtomicU64::new(0) };
+        let shared = Shared {
+            size: AtomicU64::new(size),
+            errors: ErrSeq::new(),
+            in_flight: AtomicU64::new(0),
+            arrived: WaitQueue::new(&"folio_wait_writeback"),
+        };
         Arc::new_cyclic(|this| Mapping {
             pages: SpinLock::new(Pages::new()),
             shared: Arc::new(shared),
@@ -380,6 +399,11 @@ impl Mapping {
     /// Write errors, to be looked at by fsync.
     pub fn errors(&self) -> &ErrSeq {
         &self.shared.errors
+    }
+
+    /// See [`InFlight`].
+    pub fn in_flight(&self) -> InFlight {
+        InFlight(self.shared.clone())
     }
 
     /// Whether there is anything to write.

@@ -8,6 +8,7 @@ use abi::errno::Result;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// Parts of the cache with a lock each.
@@ -184,8 +185,12 @@ impl<E: Env> Cache<E> {
     }
 
     fn shard(&self, nr: u64) -> &E::Lock<Shard<E>> {
-        // Neighbours share a shard, so that the blocks of one directory seldom meet those of another.
-        &self.shards[(nr >> 3) as usize % SHARDS]
+        &self.shards[Self::shard_number(nr)]
+    }
+
+    /// Neighbours share a shard, so that the blocks of one directory seldom meet those of another.
+    fn shard_number(nr: u64) -> usize {
+        (nr >> 3) as usize % SHARDS
     }
 
     /// The block, read when it is not here.
@@ -208,6 +213,53 @@ impl<E: Env> Cache<E> {
                 return Ok(block);
             }
         }
+    }
+
+    /// As [`Cache::read`]; when the block is not here, the others of `around` that are not come with it.
+    pub fn read_around(&self, env: &E, nr: u64, around: Range<u64>) -> Result<BlockRef<E>> {
+        if let Some(block) = self.find(nr) {
+            return Ok(block);
+        }
+        let before: [u64; SHARDS] = core::array::from_fn(|at| self.shards[at].lock().dropped);
+        // What nobody asked for is no reason to fail.
+        let Ok(all) = env.read_blocks(around.start, (around.end - around.start) as usize) else {
+            return self.read(env, nr);
+        };
+        let mut wanted = None;
+        for (at, bytes) in around.zip(all) {
+            let mut shard = self.shard(at).lock();
+            let known = shard.blocks.get(&at).cloned();
+            let usable = shard.dropped == before[Self::shard_number(at)];
+            if known.is_none() && usable {
+                let block = Block::new(at, bytes);
+                self.insert(&mut shard, block.clone());
+                if at == nr {
+                    wanted = Some(block);
+                }
+            } else if at == nr {
+                wanted = known;
+            }
+        }
+        wanted.map_or_else(|| self.read(env, nr), Ok)
+    }
+
+    fn find(&self, nr: u64) -> Option<BlockRef<E>> {
+        let shard = self.shard(nr).lock();
+        let block = shard.blocks.get(&nr)?;
+        block.used.store(true, Ordering::Relaxed);
+        Some(block.clone())
+    }
+
+    /// A block whose content on the medium does not matter, unless it is here: zeroes.
+    pub(crate) fn blank_if_absent(&self, env: &E, nr: u64) -> Result<()> {
+        if self.find(nr).is_none() {
+            let block = Block::new(nr, env.blank_block(nr)?);
+            let mut shard = self.shard(nr).lock();
+            if !shard.blocks.contains_key(&nr) {
+                self.insert(&mut shard, block);
+            }
+        }
+        Ok(())
     }
 
     /// A block that was just allocated: zeroes.

@@ -65,6 +65,9 @@ pub trait Env: Send + Sync + Sized + 'static {
     /// A metadata block, read from the medium.
     fn read_block(&self, block: u64) -> Result<Self::Bytes>;
 
+    /// `count` consecutive metadata blocks, by one request where the device allows it.
+    fn read_blocks(&self, first: u64, count: usize) -> Result<Vec<Self::Bytes>>;
+
     /// A metadata block whose content on the medium does not matter: zeroes.
     fn blank_block(&self, block: u64) -> Result<Self::Bytes>;
 

@@ -13,6 +13,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -59,6 +60,11 @@ pub struct Geometry {
 impl Geometry {
     pub fn has_csum(&self) -> bool {
         self.ro_compat.contains(RoCompat::METADATA_CSUM)
+    }
+
+    /// Whether groups say what of their bitmaps and tables was never written.
+    pub fn has_group_csum(&self) -> bool {
+        self.ro_compat.intersects(RoCompat::METADATA_CSUM | RoCompat::GDT_CSUM)
     }
 
     /// The seed of the checksums of an inode and of the blocks that belong to it.
@@ -501,5 +507,13 @@ impl<E: Env> Fs<E> {
             return Err(Errno::EUCLEAN);
         }
         self.cache.read(&self.env, nr)
+    }
+
+    /// As [`Fs::read`], with the blocks of `around` if it must be read from the medium.
+    pub(crate) fn read_around(&self, nr: u64, around: Range<u64>) -> Result<BlockRef<E>> {
+        if nr >= self.geo.blocks || around.end > self.geo.blocks {
+            return Err(Errno::EUCLEAN);
+        }
+        self.cache.read_around(&self.env, nr, around)
     }
 }

@@ -294,8 +294,7 @@ impl<E: Env> Fs<E> {
     }
 
     fn is_uninit(&self, group: u32, flag: u16) -> bool {
-        let tracked = self.geo.has_csum() || self.geo.ro_compat.contains(RoCompat::GDT_CSUM);
-        tracked && self.groups[group as usize].state.lock().has_flag(flag)
+        self.geo.has_group_csum() && self.groups[group as usize].state.lock().has_flag(flag)
     }
 
     fn make_block_bitmap(&self, handle: &Handle<E>, group: u32) -> Result<BlockRef<E>> {

@@ -64,11 +64,13 @@ impl<E: Env> Fs<E> {
         let found = bitmap.change(|bytes| {
             let bit = bits::next_zero(bytes, from, per);
             (bit < per).then(|| {
+                let around = self.table_neighbours(bit);
+                let alone = bits::next_set(bytes, around.start, around.end) == around.end;
                 bits::fill(bytes, bit, 1, true);
-                bit
+                (bit, alone)
             })
         });
-        let Some(bit) = found else { return Ok(None) };
+        let Some((bit, alone)) = found else { return Ok(None) };
         let free = state.free_inodes().saturating_sub(1);
         state.set_free_inodes(free);
         if directory {
@@ -80,7 +82,11 @@ impl<E: Env> Fs<E> {
         state.set_itable_unused(unused);
         drop(state);
         self.free_inodes.fetch_sub(1, Ordering::AcqRel);
-        Ok(Some(group * per + bit + 1))
+        let ino = group * per + bit + 1;
+        if alone {
+            self.begin_table_block(ino)?;
+        }
+        Ok(Some(ino))
     }
 
     /// Gives an inode's number back.

@@ -1,5 +1,6 @@
 //! Inodes: their bytes, and the [`Node`] that a file system in use keeps of each.
 
+use crate::cache::BlockRef;
 use crate::crc::crc32c;
 use crate::delayed::Delayed;
 use crate::env::{Env, Lock};
@@ -13,6 +14,7 @@ use abi::stat::{S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use zerocopy::FromBytes;
 
@@ -63,6 +65,8 @@ pub struct Change {
 }
 
 const NS: i64 = 1_000_000_000;
+/// Blocks of an inode table that are read at once (Linux's inode_readahead_blks).
+const TABLE_AHEAD: u64 = 32;
 
 /// Seconds from the old field and the two bits that extend it, and nanoseconds.
 fn join_time(seconds: u32, extra: u32) -> i64 {
@@ -346,6 +350,8 @@ pub struct Node<E: Env> {
     /// and read under the lock of the table's block, see [`crate::orphan`].
     pub(crate) next_orphan: AtomicU32,
     pub(crate) is_orphan: AtomicBool,
+    /// Its place in that chain, under the lock of the orphans.
+    pub(crate) orphan_key: AtomicU64,
     /// Room was promised to it at some time.
     pub(crate) promised: AtomicBool,
 }
@@ -368,6 +374,7 @@ impl<E: Env> Node<E> {
             tid: AtomicU32::new(0),
             next_orphan: AtomicU32::new(0),
             is_orphan: AtomicBool::new(false),
+            orphan_key: AtomicU64::new(0),
             promised: AtomicBool::new(false),
             state: E::NodeLock::new(NodeState { inode, delayed: Delayed::new(), deleted: false }),
         })
@@ -421,10 +428,36 @@ impl<E: Env> Fs<E> {
         Ok((block, at as usize & (self.geo.block_size - 1)))
     }
 
+    /// The table's block of an inode, and its place there. What is read from the medium comes with its neighbours: who
+    /// looks at one file of a directory looks at the others next, and their inodes lie there.
+    fn table_block(&self, ino: u32) -> Result<(BlockRef<E>, usize)> {
+        let (nr, at) = self.inode_place(ino)?;
+        let group = &self.groups[self.group_of_inode(ino) as usize];
+        let first = group.inode_table + (nr - group.inode_table) / TABLE_AHEAD * TABLE_AHEAD;
+        // Behind the last inode that was ever used the table may never have been written.
+        let unused = if self.geo.has_group_csum() { group.state.lock().itable_unused() } else { 0 };
+        let used = u64::from(self.geo.inodes_per_group - unused) * self.geo.inode_size as u64;
+        let end = group.inode_table + used.div_ceil(self.geo.block_size as u64);
+        let around = first..end.min(first + TABLE_AHEAD).max(nr + 1);
+        Ok((self.cache.read_around(&self.env, nr, around)?, at))
+    }
+
+    /// A new inode is the only one in use of its table's block: that need not be read.
+    pub(crate) fn begin_table_block(&self, ino: u32) -> Result<()> {
+        let (nr, _) = self.inode_place(ino)?;
+        self.cache.blank_if_absent(&self.env, nr)
+    }
+
+    /// Inodes that share the table's block of inode `bit` of a group.
+    pub(crate) fn table_neighbours(&self, bit: u32) -> Range<u32> {
+        let per = (self.geo.block_size / self.geo.inode_size) as u32;
+        let first = bit / per * per;
+        first..(first + per).min(self.geo.inodes_per_group)
+    }
+
     /// Reads and checks an inode. ESTALE when it is not in use.
     pub(crate) fn read_inode(&self, ino: u32) -> Result<Inode> {
-        let (nr, at) = self.inode_place(ino)?;
-        let block = self.read(nr)?;
+        let (block, at) = self.table_block(ino)?;
         let raw = block.with(|bytes| bytes[at..at + self.geo.inode_size].to_vec());
         let mut inode = Inode { ino, raw, seed: 0 };
         inode.seed = self.geo.inode_seed(ino, inode.generation());
@@ -448,8 +481,7 @@ impl<E: Env> Fs<E> {
 
     /// Writes a node's inode into its table's block and notes which transaction has it.
     pub(crate) fn store(&self, handle: &Handle<E>, node: &Node<E>, state: &mut NodeState) -> Result<()> {
-        let (nr, at) = self.inode_place(node.ino)?;
-        let block = self.read(nr)?;
+        let (block, at) = self.table_block(node.ino)?;
         handle.join(&block)?;
         node.tid.store(handle.tid(), Ordering::Release);
         let inode = &mut state.inode;
@@ -467,8 +499,7 @@ impl<E: Env> Fs<E> {
 
     /// Changes the successor of an inode in the chain of orphans, on the medium and for later stores.
     pub(crate) fn store_next_orphan(&self, handle: &Handle<E>, node: &Node<E>, next: u32) -> Result<()> {
-        let (nr, at) = self.inode_place(node.ino)?;
-        let block = self.read(nr)?;
+        let (block, at) = self.table_block(node.ino)?;
         handle.join(&block)?;
         block.change(|bytes| {
             node.next_orphan.store(next, Ordering::Release);
@@ -500,8 +531,8 @@ impl<E: Env> Fs<E> {
         if ino != ROOT_INO && !(self.geo.first_ino..=self.geo.inodes).contains(&ino) {
             return Err(Errno::ESTALE);
         }
-        let (nr, at) = self.inode_place(ino)?;
-        let raw = self.read(nr)?.with(|bytes| bytes[at..at + self.geo.inode_size].to_vec());
+        let (block, at) = self.table_block(ino)?;
+        let raw = block.with(|bytes| bytes[at..at + self.geo.inode_size].to_vec());
         let inode = Inode { ino, raw, seed: 0 };
         if inode.nlink() > 0 && inode.generation() == generation { Ok(()) } else { Err(Errno::ESTALE) }
     }

@@ -219,11 +219,20 @@ impl<E: Env> Fs<E> {
         finished.map(|()| at)
     }
 
+    /// The places of the `len` blocks from `lblk` on, when all have one and the file, `size` bytes long, need not become
+    /// longer on the medium: they may be written without [`Fs::write_back`], and nobody need wait for that before a
+    /// commit.
+    pub fn places(&self, node: &Node<E>, lblk: u32, len: u32, size: u64) -> Result<Option<Vec<Piece>>> {
+        let end = lblk.checked_add(len).ok_or(Errno::EFBIG)?;
+        let placed = self.placed(node, lblk, end, size)?;
+        Ok(placed.filter(|(_, next)| *next == end).map(|(pieces, _)| pieces))
+    }
+
     /// The pieces from `from` on when all have a place and the file need not become longer: no handle then.
     fn placed(&self, node: &Node<E>, from: u32, end: u32, size: u64) -> Result<Option<(Vec<Piece>, u32)>> {
         let state = node.state.lock();
         let written_end = u64::from(end) << self.geo.block_bits;
-        if !state.deleted && state.inode.size() < size.min(written_end) {
+        if state.deleted || state.inode.size() < size.min(written_end) {
             return Ok(None);
         }
         let mut pieces = Vec::new();

@@ -190,6 +190,12 @@ impl<E: Env> Fs<E> {
         Ok(len)
     }
 
+    /// A file is about to be deleted: no data of it gets a place from here on, nor learns which it has. Who has data on
+    /// its way then waits for that, before [`Fs::evict`] gives the blocks to others.
+    pub fn doom(&self, node: &Node<E>) {
+        node.state.lock().deleted = true;
+    }
+
     /// Deletes a file that has no name any more and that nobody uses: its blocks, its attributes, its inode. It is
     /// among the orphans until all is done.
     pub fn evict(&self, node: &Arc<Node<E>>) -> Result<()> {

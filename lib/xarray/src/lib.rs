@@ -188,20 +188,14 @@ impl<T> XArray<T> {
         if !self.covers(index) {
             return false;
         }
-        match walk::mark(&mut self.root, self.height, index, mark, on, self.marks) {
-            Some(marks) => {
-                self.marks = marks;
-                true
-            }
-            None => false,
-        }
+        let Some(any) = walk::mark(&mut self.root, self.height, index, mark, on) else { return false };
+        self.marks = if any { self.marks | mark.bit() } else { self.marks & !mark.bit() };
+        true
     }
 
     /// Whether the entry at or over `index` has the mark.
     pub fn has_mark(&self, index: u64, mark: Mark) -> bool {
-        let marked = self.next_marked(index, mark);
-        let same = self.next(index).map(|(start, _)| start);
-        marked.is_some_and(|(start, _)| same == Some(start) && self.get(index).is_some())
+        self.any_marked(mark) && self.covers(index) && walk::has_mark(&self.root, self.height, index, mark)
     }
 
     /// Whether any entry has the mark. Constant time.

@@ -1,6 +1,6 @@
 //! One node: 64 slots and the bitmaps that describe them.
 
-use crate::{Inner, Leaf, MARKS, OutOfMemory, TryBox, try_box};
+use crate::{Inner, Leaf, MARKS, Mark, OutOfMemory, TryBox, try_box};
 
 pub(crate) const SLOT_BITS: u32 = 6;
 pub(crate) const SLOTS: usize = 1 << SLOT_BITS;
@@ -63,9 +63,16 @@ impl<S> Node<S> {
         self.set_marks(slot, 0);
     }
 
-    /// Which marks slot `slot` has.
-    pub(crate) fn marks_of(&self, slot: usize) -> u8 {
-        (0..MARKS).map(|m| ((self.marks[m] >> slot & 1) as u8) << m).sum()
+    /// Whether slot `slot` has a mark.
+    pub(crate) fn has_mark(&self, slot: usize, mark: Mark) -> bool {
+        self.marks[mark.index()] >> slot & 1 != 0
+    }
+
+    /// Sets or clears a mark of one slot; whether any slot has it then.
+    pub(crate) fn set_mark(&mut self, slot: usize, mark: Mark, on: bool) -> bool {
+        let bits = &mut self.marks[mark.index()];
+        *bits = *bits & !(1 << slot) | u64::from(on) << slot;
+        *bits != 0
     }
 
     pub(crate) fn set_marks(&mut self, slot: usize, marks: u8) {

@@ -161,33 +161,43 @@ pub(crate) fn remove<T>(child: &mut Child<T>, height: u32, index: u64) -> Option
     removed
 }
 
-/// Returns the marks that `child` has afterwards; `None` if there is no entry. `marks` are its marks now.
-pub(crate) fn mark<T>(
-    child: &mut Child<T>,
-    height: u32,
-    index: u64,
-    mark: Mark,
-    on: bool,
-    marks: u8,
-) -> Option<u8> {
-    let changed = |marks: u8| if on { marks | mark.bit() } else { marks & !mark.bit() };
+/// Sets or clears one mark of the entry over `index`; whether anything in `child` has the mark afterwards. `None` if
+/// there is no entry.
+pub(crate) fn mark<T>(child: &mut Child<T>, height: u32, index: u64, mark: Mark, on: bool) -> Option<bool> {
     match child {
         Child::Empty => None,
-        Child::Value(_) => Some(changed(marks)),
+        Child::Value(_) => Some(on),
         Child::Leaf(node) => {
             let node = &mut node[0];
             let slot = node.head(slot_of(index, height));
             node.slots[slot].as_ref()?;
-            node.set_marks(slot, changed(node.marks_of(slot)));
-            Some(node.all_marks())
+            Some(node.set_mark(slot, mark, on))
         }
         Child::Inner(node) => {
             let node = &mut node[0];
             let slot = node.head(slot_of(index, height));
-            let marks = node.marks_of(slot);
-            let below = self::mark(&mut node.slots[slot], height - 1, index, mark, on, marks)?;
-            node.set_marks(slot, below);
-            Some(node.all_marks())
+            let below = self::mark(&mut node.slots[slot], height - 1, index, mark, on)?;
+            Some(node.set_mark(slot, mark, below))
+        }
+    }
+}
+
+/// Whether the entry over `index` has the mark, which something in the tree has.
+pub(crate) fn has_mark<T>(root: &Child<T>, height: u32, index: u64, mark: Mark) -> bool {
+    let (mut child, mut height) = (root, height);
+    loop {
+        match child {
+            Child::Empty => return false,
+            Child::Value(_) => return true,
+            Child::Leaf(node) => return node[0].has_mark(node[0].head(index as usize & 63), mark),
+            Child::Inner(node) => {
+                let slot = node[0].head(slot_of(index, height));
+                if !node[0].has_mark(slot, mark) {
+                    return false;
+                }
+                child = &node[0].slots[slot];
+                height -= 1;
+            }
         }
     }
 }

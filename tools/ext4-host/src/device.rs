@@ -25,6 +25,8 @@ struct Disk {
     writes_left: Option<usize>,
     /// Blocks discarded so far.
     discarded: u64,
+    /// Requests to read so far.
+    reads: u64,
     /// Reads of this range of bytes fail.
     bad: Option<(u64, u64)>,
 }
@@ -66,6 +68,11 @@ impl Device {
         self.disk().discarded
     }
 
+    /// Requests to read so far.
+    pub fn reads(&self) -> u64 {
+        self.disk().reads
+    }
+
     pub fn fail_after(&self, writes: Option<usize>) {
         self.disk().writes_left = writes;
     }
@@ -88,7 +95,8 @@ impl Device {
     }
 
     pub fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {
-        let disk = self.disk();
+        let mut disk = self.disk();
+        disk.reads += 1;
         let end = offset.checked_add(out.len() as u64).ok_or(Errno::EIO)?;
         if disk.bad.is_some_and(|(from, to)| offset < to && from < end) {
             return Err(Errno::EIO);
@@ -276,6 +284,14 @@ impl Env for HostEnv {
         may_sleep();
         self.device.read(self.offset(block), &mut bytes)?;
         Ok(HostBytes(Mutex::new(bytes)))
+    }
+
+    fn read_blocks(&self, first: u64, count: usize) -> Result<Vec<HostBytes>> {
+        let size = self.block_size.load(Ordering::Relaxed);
+        let mut bytes = vec![0; size * count];
+        may_sleep();
+        self.device.read(self.offset(first), &mut bytes)?;
+        Ok(bytes.chunks(size).map(|block| HostBytes(Mutex::new(block.to_vec()))).collect())
     }
 
     fn blank_block(&self, _block: u64) -> Result<HostBytes> {

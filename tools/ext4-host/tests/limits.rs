@@ -56,6 +56,47 @@ fn large_directories() {
     }
 }
 
+/// Inodes of one directory come in few requests, and a new one needs none for a part of the table that nobody uses.
+#[test]
+fn neighbours_are_read_together() {
+    if !have_tools() {
+        return;
+    }
+    let device = Device::new(Image::make("-t ext4 -b 4096 -N 4096", 64, None).bytes());
+    let mount = Mount::new(&device).unwrap();
+    let dir = mount.create(&mount.root().unwrap(), "d", 0o40755).unwrap();
+    let name = |n: usize| format!("a-file-with-a-name-{n:04}");
+    mount.create(&dir, &name(0), 0o100600).unwrap();
+    let before = device.reads();
+    for n in 1..1000 {
+        mount.create(&dir, &name(n), 0o100600).unwrap();
+    }
+    assert_eq!(device.reads(), before);
+    mount.unmount().unwrap();
+    check(&device, "made");
+    let mount = Mount::new(&device).unwrap();
+    let before = device.reads();
+    for ino in mount.list(&mount.walk("d").unwrap()).unwrap().into_values() {
+        assert_eq!(mount.node(ino).unwrap().stat(&mount.fs).nlink, 1);
+    }
+    // 63 blocks of the table, 13 of the directory.
+    let reads = device.reads() - before;
+    assert!(reads < 12, "{reads}");
+    // A block that cannot be read takes none of the others with it.
+    let (size, mount) = (mount.fs.geo.inode_size as u64, Mount::new(&device).unwrap());
+    let inos: Vec<u32> = mount.list(&mount.walk("d").unwrap()).unwrap().into_values().collect();
+    let mount = Mount::new(&device).unwrap();
+    mount.walk("d").unwrap();
+    // debugfs says "Inode 512 is part of block group 0\n\tlocated at block 68, offset 0x0f00".
+    let place = Image::from_bytes(&device.bytes()).debugfs(&format!("imap <{}>", inos[500]), false);
+    let number = place.split("block ").nth(2).and_then(|rest| rest.split(',').next()).unwrap();
+    let at = number.parse::<u64>().unwrap() * 4096;
+    device.fail_reads(Some((at, at + 1)));
+    let failed = inos.iter().filter(|ino| mount.node(**ino).is_err()).count() as u64;
+    assert!(0 < failed && failed <= 4096 / size, "{failed}");
+    device.fail_reads(None);
+}
+
 /// Who is killed does not wait until a large device was discarded, or a large directory read.
 #[test]
 fn long_work_ends_with_its_caller() {

@@ -19,6 +19,7 @@ pub const CHECKS: &[Check] = &[
     ("holes_and_the_end", holes_and_the_end),
     ("parts_of_blocks", parts_of_blocks),
     ("large", large),
+    ("nothing_comes_late", nothing_comes_late),
     ("misaligned", misaligned),
     ("bad_memory", bad_memory),
     ("alignment_is_told", alignment_is_told),
@@ -174,6 +175,52 @@ fn large() -> Outcome {
     equal!(io::pread(direct, back.bytes(), PAGE as u64)?, COUNT * PAGE);
     ensure!(back.bytes() == pages.bytes(), "content read directly");
     Ok(())
+}
+
+/// Data of a file that is deleted while it is on its way to the disk does not get into the next file's blocks; scattered
+/// pages that were written anew are there after fsync.
+fn nothing_comes_late() -> Outcome {
+    const COUNT: usize = 64;
+    const WRITE: u32 = 2; // SYNC_FILE_RANGE_WRITE
+    let (new, back) = (Pages::new(COUNT, 0x55)?, Pages::new(COUNT, 0)?);
+    for round in 0..6u8 {
+        let (direct, file) = both(0)?;
+        let old = fs::open(c"old", O_CREAT | O_TRUNC | O_RDWR, 0o600)?;
+        io::write_all(old, &vec![0xaa; COUNT * PAGE])?;
+        fsync(old)?;
+        // In place, every second page: many pieces.
+        for page in (0..COUNT).step_by(2) {
+            io::pwrite(old, &[round; PAGE], (page * PAGE) as u64)?;
+        }
+        if round % 2 == 0 {
+            fsync(old)?;
+            let reader = fs::open(c"old", O_RDONLY | O_DIRECT, 0)?;
+            equal!(io::pread(reader, back.bytes(), 0)?, COUNT * PAGE);
+            let wanted = |page| if page % 2 == 0 { round } else { 0xaa };
+            let right = |(page, bytes): (usize, &[u8])| bytes.iter().all(|byte| *byte == wanted(page));
+            ensure!(back.bytes().chunks(PAGE).enumerate().all(right), "not as written in round {round}");
+            io::close(reader)?;
+        }
+        // SAFETY: 1. no memory is named.
+        unsafe { syscall!(__NR_sync_file_range, old, 0u64, 0u64, WRITE) }?;
+        fs::unlink(c"old")?;
+        io::close(old)?;
+        // The file system lets go of the blocks with its next commit.
+        io::pwrite(file, b"x", 0)?;
+        fsync(file)?;
+        io::pwrite(file, new.bytes(), 0)?;
+        fsync(file)?;
+        equal!(io::pread(direct, back.bytes(), 0)?, COUNT * PAGE);
+        ensure!(back.bytes() == new.bytes(), "old bytes in round {round}");
+        io::close(file)?;
+        io::close(direct)?;
+    }
+    Ok(())
+}
+
+fn fsync(fd: Fd) -> Result<()> {
+    // SAFETY: 1. no memory is named.
+    unsafe { syscall!(__NR_fsync, fd) }.map(drop)
 }
 
 fn misaligned() -> Outcome {

@@ -185,7 +185,9 @@ impl FolioWrite {
             queue_of(&self.folio).wake_all();
         }
         stats::end_writeback();
-        self.shared.in_flight.fetch_sub(1, Ordering::AcqRel);
+        if self.shared.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.shared.arrived.wake_all();
+        }
     }
 }
 
@@ -230,6 +232,14 @@ impl WriteRun {
     /// The folios in order.
     pub fn folios(&self) -> &[FolioWrite] {
         &self.folios
+    }
+
+    /// Where in the file the bytes end that lie within it, rounded up to a multiple of `unit`; the run's start when none
+    /// does. The file may become longer or shorter meanwhile: to be asked once.
+    pub fn valid_end(&self, unit: u64) -> u64 {
+        let valid = self.folios.iter().take_while(|page| page.valid_len() > 0);
+        let end = valid.last().map(|last| (last.index() << PAGE_SHIFT) + last.valid_len() as u64);
+        end.map_or(self.index() << PAGE_SHIFT, |end| end.next_multiple_of(unit))
     }
 
     /// Cuts the first `count` pages off, for an extent of its own. ENOMEM: nothing changed.

@@ -50,11 +50,13 @@ pub fn mode_of_kind(kind: u8) -> u32 {
 }
 
 /// Room that a name takes.
+#[inline]
 pub fn needed(name_len: usize) -> usize {
     (HEADER + name_len).next_multiple_of(4)
 }
 
 /// A record's length; blocks of 64 KiB need a trick.
+#[inline]
 fn record_len(block: &[u8], at: usize) -> usize {
     let len = usize::from(le16(block, at + 4));
     match len {
@@ -70,6 +72,7 @@ fn put_record_len(block: &mut [u8], at: usize, len: usize) {
 }
 
 /// The record at a place, if it is one.
+#[inline]
 fn record(block: &[u8], at: usize) -> Option<Entry<'_>> {
     if at + HEADER > block.len() {
         return None;
@@ -155,9 +158,23 @@ pub fn csum_good(seed: u32, block: &[u8]) -> bool {
     has_tail(block) && crc32c(seed, &block[..at]) == le32(block, at + 8)
 }
 
-/// Finds a name.
+/// Finds a name. Most records are passed over for the length of their name alone.
 pub fn find<'a>(block: &'a [u8], name: &[u8]) -> Option<Entry<'a>> {
-    entries(block).find(|entry| entry.name == name)
+    let mut at = 0;
+    while let Some(header) = block.get(at..at + HEADER) {
+        if usize::from(header[6]) == name.len()
+            && block.get(at + HEADER..at + HEADER + name.len()) == Some(name)
+            && le32(header, 0) != 0
+        {
+            return record(block, at);
+        }
+        let len = record_len(block, at);
+        if len < HEADER {
+            return None;
+        }
+        at += len;
+    }
+    None
 }
 
 fn write(block: &mut [u8], at: usize, len: usize, ino: u32, name: &[u8], kind: u8) {
@@ -168,19 +185,25 @@ fn write(block: &mut [u8], at: usize, len: usize, ino: u32, name: &[u8], kind: u
     block[at + HEADER..at + HEADER + name.len()].copy_from_slice(name);
 }
 
-/// Puts a name into free room; false when there is none. `usable`: see [`usable`].
-pub fn insert(block: &mut [u8], usable: usize, ino: u32, name: &[u8], kind: u8) -> bool {
-    let need = needed(name.len());
-    let fits = |entry: &Entry| {
-        let used = if entry.ino == 0 { 0 } else { needed(entry.name.len()) };
-        entry.at < usable && entry.len >= used + need
-    };
-    let Some((at, len, used)) = records(block)
-        .find(fits)
-        .map(|entry| (entry.at, entry.len, if entry.ino == 0 { 0 } else { needed(entry.name.len()) }))
-    else {
+/// The record with room for a name of `name_len` bytes behind its own. `usable`: see [`usable`].
+pub fn room(block: &[u8], usable: usize, name_len: usize) -> Option<usize> {
+    let need = needed(name_len);
+    let fits = |entry: &Entry| entry.at < usable && entry.len >= used(entry) + need;
+    records(block).find(fits).map(|entry| entry.at)
+}
+
+/// Bytes of a record that its own name takes.
+#[inline]
+fn used(entry: &Entry) -> usize {
+    if entry.ino == 0 { 0 } else { needed(entry.name.len()) }
+}
+
+/// Puts a name behind the one of the record at `at`, where [`room`] found some; false when there is none.
+pub fn insert_at(block: &mut [u8], at: usize, ino: u32, name: &[u8], kind: u8) -> bool {
+    let Some((len, used)) = record(block, at).map(|entry| (entry.len, used(&entry))) else { return false };
+    if len < used + needed(name.len()) {
         return false;
-    };
+    }
     if used > 0 {
         put_record_len(block, at, used);
     }
@@ -188,9 +211,25 @@ pub fn insert(block: &mut [u8], usable: usize, ino: u32, name: &[u8], kind: u8) 
     true
 }
 
+/// Puts a name into free room; false when there is none. `usable`: see [`usable`].
+pub fn insert(block: &mut [u8], usable: usize, ino: u32, name: &[u8], kind: u8) -> bool {
+    room(block, usable, name.len()).is_some_and(|at| insert_at(block, at, ino, name, kind))
+}
+
+/// The record before the one at a place: where it is, and its length.
+fn before(block: &[u8], at: usize) -> Option<(usize, usize)> {
+    let (mut start, mut found) = (0, None);
+    while start < at {
+        let len = record(block, start)?.len;
+        found = Some((start, len));
+        start += len;
+    }
+    found
+}
+
 /// Removes the name at a place: its room goes to the record before it, or becomes a free record.
 pub fn remove(block: &mut [u8], at: usize) {
-    let before = records(block).take_while(|entry| entry.at < at).last().map(|entry| (entry.at, entry.len));
+    let before = before(block, at);
     let Some(len) = record(block, at).map(|entry| entry.len) else { return };
     block[at + HEADER..at + len].fill(0);
     put32(block, at, 0);

@@ -30,6 +30,8 @@ pub use list::{END, FIRST, Listed};
 /// Blocks that adding a name may change: the leaf, two nodes of the index, two new blocks, their bitmaps,
 /// descriptors and extents, and the inode.
 pub(crate) const NAME_CREDITS: usize = 32;
+/// Blocks of a directory that are read at once where they lie together (Linux's NAMEI_RA_SIZE).
+const AHEAD: u32 = 8;
 
 /// A name that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,12 +66,13 @@ impl<E: Env> Fs<E> {
 
     /// A directory's block, checked.
     pub(crate) fn dir_block(&self, inode: &Inode, lblk: u32, role: Role) -> Result<BlockRef<E>> {
-        let run = self.map_inode(inode, lblk, 1)?;
+        let ahead = self.dir_blocks(inode).saturating_sub(lblk).clamp(1, AHEAD);
+        let run = self.map_inode(inode, lblk, ahead)?;
         let Place::At(nr) = run.place else {
             self.fail("hole in a directory", inode.ino);
             return Err(DAMAGED);
         };
-        let block = self.read(nr)?;
+        let block = self.read_around(nr, nr..nr + u64::from(run.len))?;
         let csum = self.geo.has_csum();
         let role = match role {
             Role::Any if self.is_indexed(inode) && lblk == 0 => Role::Root,
@@ -177,18 +180,10 @@ impl<E: Env> Fs<E> {
         kind: u8,
     ) -> Result<bool> {
         let usable = block::usable(self.geo.block_size, self.geo.has_csum());
-        let need = block::needed(name.len());
-        let room = block.with(|bytes| {
-            block::records(bytes).any(|entry| {
-                let used = if entry.ino == 0 { 0 } else { block::needed(entry.name.len()) };
-                entry.at < usable && entry.len >= used + need
-            })
-        });
-        if room {
-            handle.join(block)?;
-            block.change(|bytes| block::insert(bytes, usable, ino, name, kind));
-        }
-        Ok(room)
+        // Nobody changes the directory in between.
+        let Some(at) = block.with(|bytes| block::room(bytes, usable, name.len())) else { return Ok(false) };
+        handle.join(block)?;
+        Ok(block.change(|bytes| block::insert_at(bytes, at, ino, name, kind)))
     }
 
     /// A new block at the end of a directory, for names or for the index.
