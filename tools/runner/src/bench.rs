@@ -45,8 +45,8 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     if args.policies {
         return policies::run(args);
     }
-    let image = if args.disk { Some(disk::image()?) } else { None };
     for arch in args.arch.map_or(Arch::ALL.to_vec(), |arch| vec![arch]) {
+        let image = if args.disk { Some(disk::image_with_programs(arch)?) } else { None };
         let mut systems = vec![("Ochre", machine(args, arch, None), Values::new())];
         if args.against.is_some() {
             systems.push(("Linux", machine(args, arch, Some("linux")), Values::new()));
@@ -100,7 +100,7 @@ fn measure(
     let mut what = format!("bench {}", args.only.join(" "));
     if let Some(image) = disk {
         machine.qemu = Some(disk::attach(image, machine, "")?);
-        what = disk::script("bench --disk /mnt");
+        what = disk::script(&format!("bench --disk /mnt {}", args.only.join(" ")));
         if machine.kernel.is_some() {
             disk::add_modules(machine.arch, &mut files)?;
         }

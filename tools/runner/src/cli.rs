@@ -229,8 +229,8 @@ pub struct BenchArgs {
     #[arg(long)]
     pub icount: bool,
 
-    /// Measure ext4 on a virtio disk instead of system calls: time only, and all items
-    #[arg(long, conflicts_with_all = ["icount", "only"])]
+    /// Measure ext4 on a virtio disk instead of system calls: time only
+    #[arg(long, conflicts_with = "icount")]
     pub disk: bool,
 
     /// Compare the page replacement policies and the I/O schedulers, each under the same load, and plot it

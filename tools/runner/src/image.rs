@@ -33,6 +33,8 @@ use crate::{exec, places, progress, setup, shell};
 const EDITION: u32 = 1;
 /// Room on the disk beside the system, in bytes. The file is sparse: what is not used costs nothing.
 const ROOM: u64 = 4 << 30;
+/// The same for an image of packages that are only unpacked.
+const UNPACKED_ROOM: u64 = 1 << 30;
 /// For the set-up scripts of all packages, under emulation.
 const CONFIGURE_LIMIT: Duration = Duration::from_secs(3600);
 
@@ -81,6 +83,28 @@ pub fn fresh(arch: Arch, packages: &[String]) -> Result<PathBuf> {
     Ok(file)
 }
 
+/// An image of packages as they are unpacked, for programs that run without their packages' set-up, and of the `files`
+/// (path, contents). mke2fs gets `extended` options. It is made anew each time, at `image`.
+pub fn unpacked(
+    arch: Arch,
+    packages: &[String],
+    files: &[(&str, Vec<u8>)],
+    extended: &str,
+    image: &Path,
+) -> Result<()> {
+    setup::ext4_tools()?;
+    let debs = Apt::open(arch)?.system(packages)?;
+    progress::step("Unpacking", format!("{} packages for {arch}", debs.len()));
+    let mut system = unpack::System::new(image.with_extension("root"))?;
+    debs.iter().try_for_each(|deb| system.add(deb).map(drop))?;
+    for (path, content) in files {
+        system.write(path, 0o644, content)?;
+    }
+    progress::step("Making", format!("an ext4 image for {arch}"));
+    ext4::make(&system, UNPACKED_ROOM, extended, image)?;
+    fs::remove_dir_all(system.dir()).context("cannot remove the unpacked packages")
+}
+
 /// `debian-riscv64+gcc+make`; a long list is cut and told apart from others by a number.
 fn name(arch: Arch, packages: &[String]) -> String {
     const LONGEST: usize = 120;
@@ -108,7 +132,7 @@ fn make(arch: Arch, packages: &[String], work: &Path) -> Result<PathBuf> {
     add_files(&mut system, &suite, &mirror)?;
     let image = work.join("image");
     progress::step("Making", format!("an ext4 image for {arch}"));
-    ext4::make(&system, ROOM, &image)?;
+    ext4::make(&system, ROOM, "", &image)?;
     fs::remove_dir_all(system.dir()).context("cannot remove the unpacked packages")?;
     configure(arch, &image, packages.len())?;
     ext4::check(&image)?;

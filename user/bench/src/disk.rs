@@ -1,9 +1,12 @@
 //! A file system on a disk: what is read and written through the cache and past it, names, and a tree of sources.
 //!
 //! Each item runs once, with amounts that are the same for every kernel, on the directory of `--disk DIR`, where the file
-//! `sources.tar` lies. The items build on each other: they run in order, all of them.
+//! `sources.tar` lies. The items build on each other: they run in order, and whoever names some of them names those whose
+//! files they use. Where the directory is the root of a system with sqlite3 and gcc, these run there.
 
 use alloc::ffi::CString;
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::ffi::CStr;
 use rt::io::{self, Fd};
@@ -20,6 +23,11 @@ const PAGE: usize = 4096;
 const RANDOM: u64 = 4096;
 const FSYNCS: u64 = 200;
 const NAMES: u64 = 10_000;
+/// Rows that sqlite3 inserts in one transaction, and in one each.
+const ROWS: u64 = 10_000;
+const COMMITS: u64 = 100;
+/// Functions of the C program.
+const FUNCTIONS: u64 = 20;
 
 /// The directory that is measured.
 struct Bench {
@@ -33,6 +41,7 @@ type Item = fn(&mut Bench) -> Result<u64>;
 const ITEMS: &[(&str, Item)] = &[
     ("file_write", |b| b.sequential(true, 0)),
     ("file_read_warm", |b| b.sequential(false, 0)),
+    ("random_read_warm", |b| b.scattered(false, 0)),
     ("file_read_cold", |b| forget().and_then(|()| b.sequential(false, 0))),
     ("random_read_cold", |b| forget().and_then(|()| b.scattered(false, 0))),
     ("random_write", |b| b.scattered(true, 0)),
@@ -48,12 +57,15 @@ const ITEMS: &[(&str, Item)] = &[
     ("du_warm", |b| b.run(&["du", "-s", "tree"])),
     ("find_cold", |b| forget().and_then(|()| b.run(&["find", "tree", "-name", "x"]))),
     ("du_cold", |b| forget().and_then(|()| b.run(&["du", "-s", "tree"]))),
-    ("read_tree_cold", |b| forget().and_then(|()| b.run(&["grep", "-r", "no such words", "tree"]))),
+    ("tar_cold", |b| forget().and_then(|()| b.run(&["tar", "cf", "-", "tree"]))),
     ("delete_tree", |b| b.run(&["rm", "-r", "tree"])),
+    ("sqlite_transaction", |b| b.sqlite(true, ROWS)),
+    ("sqlite_commits", |b| b.sqlite(false, COMMITS)),
+    ("gcc", |b| b.gcc()),
 ];
 
-/// Runs all items in `dir`; how many failed.
-pub fn run(dir: &'static str) -> u32 {
+/// Runs the items of those names in `dir`, without names all; how many failed.
+pub fn run(dir: &'static str, names: &[&str]) -> u32 {
     let Ok(at) = mm::map_anonymous(PIECE) else { return 1 };
     // SAFETY: 1. the mapping is `PIECE` bytes long, zeroed, and stays to the end of the program.
     let buffer = unsafe { core::slice::from_raw_parts_mut(at as *mut u8, PIECE) };
@@ -65,10 +77,10 @@ pub fn run(dir: &'static str) -> u32 {
         return 1;
     }
     let mut failed = 0;
-    for (name, item) in ITEMS {
+    for (name, item) in ITEMS.iter().filter(|(name, _)| names.is_empty() || names.contains(name)) {
         match item(&mut bench) {
             Ok(ns) => println!("{name} {ns}"),
-            // A file system without O_DIRECT.
+            // A file system without O_DIRECT, a directory without the program.
             Err(Errno::EINVAL | Errno::EOPNOTSUPP) => println!("{name} unsupported"),
             Err(errno) => {
                 eprintln!("bench: {name}: {errno:?}");
@@ -159,7 +171,7 @@ impl Bench {
     }
 
     fn names(&self) -> Vec<CString> {
-        (0..NAMES).map(|number| self.path(&alloc::format!("names/file-{number}"))).collect()
+        (0..NAMES).map(|number| self.path(&format!("names/file-{number}"))).collect()
     }
 
     /// Empty files in one directory; per file.
@@ -183,20 +195,84 @@ impl Bench {
 
     /// A program of BusyBox, in the directory, its output forgotten.
     fn run(&mut self, words: &[&str]) -> Result<u64> {
-        let args: Vec<CString> = words.iter().map(|word| CString::new(*word).unwrap_or_default()).collect();
-        let argv = Strings::new(args.iter().map(CString::as_c_str));
-        let envp = Strings::new(env::vars());
-        let program: &CStr = c"/bin/busybox";
-        let start = time::now_ns();
-        let status = process::in_child(|| {
-            let quiet = fs::open(c"/dev/null", O_WRONLY, 0).and_then(|null| io::dup2(null, 1));
-            if quiet.is_ok() {
-                process::execve(program, &argv, &envp);
-            }
-            127
+        let (total_ns, status) = timed_child(c"/bin/busybox", words, || {
+            fs::open(c"/dev/null", O_WRONLY, 0).and_then(|null| io::dup2(null, 1)).map(drop)
         })?;
-        let total_ns = time::now_ns() - start;
-        // grep says 1 when it found nothing.
-        if matches!(status.exit_code(), Some(0 | 1)) { Ok(total_ns) } else { Err(Errno::ENOEXEC) }
+        if status == Some(0) { Ok(total_ns) } else { Err(Errno::ENOEXEC) }
     }
+
+    /// A program of the system whose root the directory is, with the file `input` to read.
+    fn run_inside(&mut self, program: &CStr, words: &[&str], input: &CStr) -> Result<u64> {
+        let (total_ns, status) = timed_child(program, words, || {
+            fs::chroot(c".")?;
+            io::dup2(fs::open(input, O_RDONLY, 0)?, 0).map(drop)
+        })?;
+        if status == Some(0) { Ok(total_ns) } else { Err(Errno::ENOEXEC) }
+    }
+
+    /// Whether the directory has a program, whose name begins with a slash.
+    fn has(&self, program: &str) -> bool {
+        fs::stat(&self.path(&program[1..])).is_ok()
+    }
+
+    /// A file of the directory with lines.
+    fn write_lines(&self, name: &str, lines: impl Iterator<Item = String>) -> Result<()> {
+        let fd = fs::open(&self.path(name), O_WRONLY | O_CREAT | O_TRUNC, 0o600)?;
+        let text = lines.fold(String::new(), |text, line| text + &line + "\n");
+        io::write_all(fd, text.as_bytes())?;
+        io::close(fd)
+    }
+
+    /// Rows into a new data base, all in one transaction or each in one; per row.
+    fn sqlite(&mut self, together: bool, rows: u64) -> Result<u64> {
+        if !self.has("/usr/bin/sqlite3") {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let (begin, end) = if together { ("begin;", "commit;") } else { ("", "") };
+        let insert = |n| format!("insert into t values({n}, 'the name of row {n}');");
+        let table = ["create table t(id integer primary key, name text);", begin].map(String::from);
+        let lines = table.into_iter().chain((0..rows).map(insert)).chain([end.into()]);
+        self.write_lines("rows.sql", lines)?;
+        let file = format!("rows-{rows}.db");
+        let total_ns = self.run_inside(c"/usr/bin/sqlite3", &["sqlite3", &file], c"rows.sql")?;
+        Ok(total_ns / rows)
+    }
+
+    /// A C program of some hundred lines to an object file, its compiler not in memory.
+    fn gcc(&mut self) -> Result<u64> {
+        if !self.has("/usr/bin/gcc") {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let function = |n| {
+            format!(
+                "int f{n}(char *to, int size, int x) {{\n\
+                 for (int i = 0; i < x; i++) if (snprintf(to, size, \"%d:%d\", i, x * {n}) > {n}) return i;\n\
+                 return strlen(to) + (int)strtol(to, 0, 10); }}"
+            )
+        };
+        let heads = ["stdio", "stdlib", "string"].map(|head| format!("#include <{head}.h>"));
+        self.write_lines("program.c", heads.into_iter().chain((0..FUNCTIONS).map(function)))?;
+        forget()?;
+        let words = ["gcc", "-O1", "-c", "program.c", "-o", "program.o"];
+        self.run_inside(c"/usr/bin/gcc", &words, c"program.c")
+    }
+}
+
+/// The time that a program takes, from fork to its end, and its exit code. `prepare` runs in the child.
+fn timed_child(
+    program: &CStr,
+    words: &[&str],
+    prepare: impl FnOnce() -> Result<()>,
+) -> Result<(u64, Option<i32>)> {
+    let args: Vec<CString> = words.iter().map(|word| CString::new(*word).unwrap_or_default()).collect();
+    let argv = Strings::new(args.iter().map(CString::as_c_str));
+    let envp = Strings::new(env::vars());
+    let start = time::now_ns();
+    let status = process::in_child(|| {
+        if prepare().is_ok() {
+            process::execve(program, &argv, &envp);
+        }
+        127
+    })?;
+    Ok((time::now_ns() - start, status.exit_code()))
 }

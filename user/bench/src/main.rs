@@ -5,7 +5,7 @@
 //! a tenth of N milliseconds (default 20), repeats that for three times N, and reports the best run:
 //! interference only makes a run longer. With QEMU's `-icount shift=0` a nanosecond is an instruction. With `--count` an item
 //! runs once and just so often, for a profiler, or to compare what two kernels cost the emulator's host.
-//! `bench --disk DIR` measures the file system of DIR instead; `bench --reclaim DIR MIB...` and `bench --io DIR` measure
+//! `bench --disk DIR [NAME...]` measures the file system of DIR instead; `bench --reclaim DIR MIB...` and `bench --io DIR` measure
 //! what the chosen policies make of it.
 
 #![no_std]
@@ -20,6 +20,7 @@ mod memory;
 mod policies;
 mod tasks;
 
+use alloc::vec::Vec;
 use core::ops::Range;
 use rt::{env, eprintln, println, time};
 
@@ -106,7 +107,10 @@ fn main() -> i32 {
                 ITEMS.iter().for_each(|(name, _)| println!("{name}"));
                 return 0;
             }
-            "--disk" => return i32::from(disk::run(env::arg(at).unwrap_or("/mnt")) > 0),
+            "--disk" => {
+                let names: Vec<&str> = (at + 1..).map_while(env::arg).collect();
+                return i32::from(disk::run(env::arg(at).unwrap_or("/mnt"), &names) > 0);
+            }
             "--reclaim" => {
                 let sizes = (at + 1..).map_while(env::arg);
                 return policies::reclaim(env::arg(at).unwrap_or("/mnt"), sizes);

@@ -1,8 +1,8 @@
 //! `bench --disk`: the disk that both kernels measure.
 //!
-//! Idea: one ext4 image as mke2fs makes it, with an archive of this repository's own sources to unpack; every boot gets a
-//! fresh copy. QEMU keeps what is written in the host's memory (`cache=unsafe`): the kernels are measured, not the host's
-//! disk, and a flush costs both of them a request and no more.
+//! Idea: one ext4 image as mke2fs makes it, with some of Debian's programs, as their packages have them, and an archive of
+//! this repository's own sources to unpack; every boot gets a fresh copy. QEMU keeps what is written in the host's memory
+//! (`cache=unsafe`): the kernels are measured, not the host's disk, and a flush costs both of them a request and no more.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,29 +14,49 @@ use crate::arch::Arch;
 use crate::debian::Apt;
 use crate::machine::{Board, Machine};
 use crate::tree::Tree;
-use crate::{places, progress, shell};
+use crate::{places, progress, setup, shell};
 
 /// Folders of the repository that make the archive: a thousand files, eight megabytes.
 const SOURCES: [&str; 7] = ["kernel", "machine", "fs", "policy", "lib", "tools", "user"];
 
-/// Makes the image.
+/// Its name on the disk.
+const ARCHIVE: &str = "sources.tar";
+/// Debian's programs that the image has, to be measured, too.
+const PROGRAMS: [&str; 3] = ["sqlite3", "gcc", "libc6-dev"];
+
+/// Tables are written when the image is made, so that no kernel does that while it is measured.
+const WHOLE: &str = "lazy_itable_init=0,lazy_journal_init=0";
+
+/// Makes an archive of the repository's sources.
+fn archive(file: &Path) -> Result<()> {
+    let mut tar = Command::new("tar");
+    tar.args(["--sort=name", "--owner=0", "--group=0", "-cf"]).arg(file).arg("-C").arg(places::root());
+    shell::output(tar.args(SOURCES)).map(drop)
+}
+
+/// Makes an image with nothing but the archive.
 pub(super) fn image() -> Result<PathBuf> {
     progress::step("Making", "an ext4 image");
     let dir = places::run_dir()?;
     let content = dir.join("content");
     std::fs::create_dir_all(&content)?;
-    let archive = content.join("sources.tar");
-    let mut tar = Command::new("tar");
-    tar.args(["--sort=name", "--owner=0", "--group=0", "-cf"]).arg(&archive).arg("-C").arg(places::root());
-    shell::output(tar.args(SOURCES))?;
+    archive(&content.join(ARCHIVE))?;
     let image = dir.join("disk.img");
     std::fs::File::create(&image)?.set_len(1 << 30)?;
-    // Where Debian has it; a person's PATH often lacks the directory.
-    let mke2fs = shell::find("mke2fs").unwrap_or("/sbin/mke2fs".into());
-    let mut mke2fs = Command::new(mke2fs);
-    // Tables are written now, so that no kernel does that while it is measured.
-    mke2fs.args(["-q", "-F", "-t", "ext4", "-E", "lazy_itable_init=0,lazy_journal_init=0", "-d"]);
+    let mut mke2fs = setup::sbin("mke2fs");
+    mke2fs.args(["-q", "-F", "-t", "ext4", "-E", WHOLE, "-d"]);
     shell::output(mke2fs.arg(&content).arg(&image))?;
+    Ok(image)
+}
+
+/// Makes an image with programs, too.
+pub(super) fn image_with_programs(arch: Arch) -> Result<PathBuf> {
+    let dir = places::run_dir()?;
+    let file = dir.join(ARCHIVE);
+    archive(&file)?;
+    let image = dir.join("disk.img");
+    let files = [(ARCHIVE, std::fs::read(file)?)];
+    crate::image::unpacked(arch, &PROGRAMS.map(String::from), &files, WHOLE, &image)?;
     Ok(image)
 }
 

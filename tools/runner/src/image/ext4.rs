@@ -18,13 +18,14 @@ use crate::{setup, shell};
 
 const LIMIT: Duration = Duration::from_secs(900);
 
-/// Makes `image` of the system, with so many bytes of room beside it.
-pub fn make(system: &System, room: u64, image: &Path) -> Result<()> {
+/// Makes `image` of the system, with so many bytes of room beside it. `extended`: options of mke2fs's `-E`.
+pub fn make(system: &System, room: u64, extended: &str, image: &Path) -> Result<()> {
     let file = File::create(image).with_context(|| format!("cannot make {}", image.display()))?;
     file.set_len((size(system.dir())? + room).next_multiple_of(1 << 20))?;
     let mut mke2fs = setup::sbin("mke2fs");
     // The rest is mke2fs.conf's; lazy initialisation leaves to the file's holes what would be zeroes.
-    mke2fs.args(["-q", "-F", "-t", "ext4", "-L", "ochre", "-E", "root_owner=0:0", "-d"]).arg(system.dir());
+    mke2fs.args(["-q", "-F", "-t", "ext4", "-L", "ochre", "-E"]).arg(format!("root_owner=0:0,{extended}"));
+    mke2fs.arg("-d").arg(system.dir());
     shell::run_for(mke2fs.arg(image), LIMIT)?;
     let commands = image.with_extension("debugfs");
     fs::write(&commands, owner_commands(system)?)?;
