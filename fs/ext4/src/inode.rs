@@ -4,7 +4,8 @@ use crate::data::{DataOps, PAGE};
 use crate::file::{DirFile, RegularFile};
 use crate::instance::{ExtInode, Instance, Left, NodeRef};
 use abi::fcntl::{FIEMAP_EXTENT_DELALLOC, FIEMAP_EXTENT_UNKNOWN, FIEMAP_EXTENT_UNWRITTEN};
-use abi::stat::{DevId, S_IFDIR, S_IFLNK, S_IFMT};
+use abi::fcntl::{RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT};
+use abi::stat::{DevId, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT};
 use abi::{Errno, errno::Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -24,9 +25,6 @@ use vm::{CacheKind, Mapping};
 const FLAGS_SHOWN: u32 = 0x725b_dfff;
 const FLAGS_SET: u32 = 0x2003_80ff;
 const FLAGS_FIXED: u32 = 0x624b_c0ff & !FLAGS_SET;
-
-const RENAME_NOREPLACE: u32 = 1;
-const RENAME_EXCHANGE: u32 = 2;
 
 /// ext4's part of an inode.
 pub(crate) struct ExtNode {
@@ -283,9 +281,12 @@ impl InodeOps for ExtNode {
     }
 
     fn rename(&self, request: &Rename) -> Result<()> {
-        if request.flags & !(RENAME_NOREPLACE | RENAME_EXCHANGE) != 0 {
+        if request.flags & !(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT) != 0 {
             return Err(Errno::EINVAL);
         }
+        let owned = NewInode::new(0, S_IFCHR).owned_in(request.old_dir, request.cred);
+        let whiteout =
+            NewFile { mode: owned.mode, uid: owned.uid, gid: owned.gid, rdev: (0, 0), target: b"" };
         let (new_dir, inode) = (ext(request.new_dir)?, ext(request.inode)?);
         let target = request.target.map(ext).transpose()?;
         let exchange = request.flags & RENAME_EXCHANGE != 0;
@@ -297,6 +298,7 @@ impl InodeOps for ExtNode {
             new_name: request.new_name,
             target: target.map(|target| &target.node),
             exchange,
+            whiteout: (request.flags & RENAME_WHITEOUT != 0).then_some(&whiteout),
         })?;
         self.mirror(request.old_dir);
         new_dir.mirror(request.new_dir);

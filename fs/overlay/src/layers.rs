@@ -188,7 +188,11 @@ impl Overlay {
     }
 
     pub fn rename(&self, old: (&Path, &[u8]), new: (&Path, &[u8]), exchange: bool) -> Result<()> {
-        let flags = if exchange { RENAME_EXCHANGE } else { 0 };
+        self.rename_with(old, new, if exchange { RENAME_EXCHANGE } else { 0 })
+    }
+
+    /// As renameat2(2), between places of the upper file system.
+    pub fn rename_with(&self, old: (&Path, &[u8]), new: (&Path, &[u8]), flags: u32) -> Result<()> {
         let (from, to) = ((Start::At(old.0), old.1), (Start::At(new.0), new.1));
         self.as_mounter(|caller| namei::rename(caller, from, to, flags))
     }

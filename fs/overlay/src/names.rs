@@ -2,7 +2,7 @@
 
 use crate::layers::{Real, is_whiteout};
 use crate::node::{Found, Node, node};
-use abi::fcntl::{RENAME_EXCHANGE, RENAME_NOREPLACE};
+use abi::fcntl::{RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT};
 use abi::stat::{S_IFDIR, S_IFLNK};
 use abi::{Errno, errno::Result};
 use alloc::vec::Vec;
@@ -236,31 +236,16 @@ impl Node {
             // The whiteout goes to where one is needed.
             return self.fs.rename(old, new, true);
         }
-        // Made first: when there is no room for it, nothing has happened.
-        let whiteout = if leaves { Some(self.fs.make_whiteout()?) } else { None };
-        let moved = || -> Result<()> {
-            match &there {
-                // A directory does not replace a file: the whiteout goes the other way, and from there.
-                Some(real) if request.inode.is_dir() && is_whiteout(real.inode()) => {
-                    self.fs.rename(old, new, true)?;
-                    self.fs.unlink(old.0, old.1)
-                }
-                Some(real) if request.inode.is_dir() => {
-                    self.fs.clear_whiteouts(real)?;
-                    self.fs.rename(old, new, false)
-                }
-                _ => self.fs.rename(old, new, false),
+        match &there {
+            // A directory does not replace a file: the whiteout goes the other way, and from there.
+            Some(real) if request.inode.is_dir() && is_whiteout(real.inode()) => {
+                self.fs.rename(old, new, true)?;
+                return self.fs.unlink(old.0, old.1);
             }
-        };
-        let result = moved();
-        match (whiteout, result) {
-            (Some(whiteout), Ok(())) => self.fs.rename((self.fs.work()?, &whiteout), old, false),
-            (Some(whiteout), Err(error)) => {
-                self.fs.discard(&whiteout);
-                Err(error)
-            }
-            (None, result) => result,
+            Some(real) if request.inode.is_dir() => self.fs.clear_whiteouts(real)?,
+            _ => {}
         }
+        self.fs.rename_with(old, new, if leaves { RENAME_WHITEOUT } else { 0 })
     }
 }
 

@@ -3,7 +3,9 @@
 use crate::dir::Entries;
 use crate::file::{DirFile, RegularFile};
 use crate::space::Space;
-use abi::fcntl::{F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, RENAME_EXCHANGE, RENAME_NOREPLACE};
+use abi::fcntl::{
+    F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT,
+};
 use abi::fcntl::{FS_APPEND_FL, FS_IMMUTABLE_FL, FS_NOATIME_FL, FS_NODUMP_FL};
 use abi::fs::{XATTR_CREATE, XATTR_REPLACE};
 use abi::stat::*;
@@ -374,7 +376,7 @@ impl InodeOps for Node {
     }
 
     fn rename(&self, request: &Rename) -> Result<()> {
-        if request.flags & !(RENAME_NOREPLACE | RENAME_EXCHANGE) != 0 {
+        if request.flags & !(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT) != 0 {
             return Err(Errno::EINVAL);
         }
         let to = node(request.new_dir)?;
@@ -382,6 +384,9 @@ impl InodeOps for Node {
             return self.exchange(to, request);
         }
         let is_dir = request.inode.is_dir();
+        // Made first: when there is no room for it, nothing has happened.
+        let whiteout =
+            (request.flags & RENAME_WHITEOUT != 0).then(|| self.new_whiteout(request)).transpose()?;
         if let Some(target) = request.target {
             if target.is_dir() {
                 to.rmdir(request.new_dir, request.new_name, target)?;
@@ -389,7 +394,14 @@ impl InodeOps for Node {
                 to.unlink(request.new_dir, request.new_name, target)?;
             }
         }
-        self.take_out(request.old_dir, request.old_name)?;
+        match whiteout {
+            Some(whiteout) => {
+                let old = self.entries()?.lock().replace(request.old_name, whiteout);
+                drop(old);
+                request.old_dir.touch_modified();
+            }
+            None => self.take_out(request.old_dir, request.old_name)?,
+        }
         to.add(request.new_dir, request.new_name, request.inode)?;
         if is_dir {
             request.old_dir.drop_nlink();
@@ -506,6 +518,12 @@ impl InodeOps for Node {
 }
 
 impl Node {
+    /// What RENAME_WHITEOUT leaves behind.
+    fn new_whiteout(&self, request: &Rename) -> Result<InodeRef> {
+        let new = self.new_inode(request.old_dir, S_IFCHR, request.cred);
+        self.born(request.old_dir, new, Kind::Special)
+    }
+
     fn exchange(&self, to: &Node, request: &Rename) -> Result<()> {
         let target = request.target.ok_or(Errno::ENOENT)?;
         let old = self.entries()?.lock().replace(request.old_name, target.clone());

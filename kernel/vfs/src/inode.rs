@@ -277,8 +277,11 @@ pub struct Rename<'a> {
     pub new_name: &'a [u8],
     /// What is replaced, or exchanged with RENAME_EXCHANGE.
     pub target: Option<&'a InodeRef>,
-    /// `RENAME_*`; EINVAL for those the file system does not know.
+    /// `RENAME_*`; EINVAL for those the file system does not know. RENAME_WHITEOUT: in the same step the old name
+    /// becomes that of a new character device 0:0 without permissions.
     pub flags: u32,
+    /// Who asks: the owner of a whiteout.
+    pub cred: &'a Cred,
 }
 
 /// What a new inode starts with.

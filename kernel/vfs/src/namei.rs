@@ -94,6 +94,11 @@ pub fn make_path(caller: &Caller, start: Start, path: &[u8], new: New) -> Result
     make_at(caller, &dir, &last, new)
 }
 
+/// A character device 0:0 is no device: overlayfs's mark of a name that was removed. Everybody may make one.
+fn is_whiteout(mode: u32, dev: DevId) -> bool {
+    FileType::of_mode(mode) == FileType::CharDevice && dev == DevId::default()
+}
+
 /// As [`make_path`], in a directory that is known.
 fn make_at(caller: &Caller, dir: &Path, last: &LastName, new: New) -> Result<Path> {
     let inode = dir.inode();
@@ -120,7 +125,9 @@ fn make_at(caller: &Caller, dir: &Path, last: &LastName, new: New) -> Result<Pat
             let mode = mode & (S_IFMT | S_IALLUGO & !umask);
             match FileType::of_mode(mode) {
                 FileType::Regular => inode.ops.create(inode, name, mode, cred)?,
-                FileType::CharDevice | FileType::BlockDevice if !caller.capable(CAP_MKNOD) => {
+                FileType::CharDevice | FileType::BlockDevice
+                    if !is_whiteout(mode, dev) && !caller.capable(CAP_MKNOD) =>
+                {
                     return Err(Errno::EPERM);
                 }
                 FileType::CharDevice | FileType::BlockDevice => {
@@ -322,6 +329,7 @@ fn rename_locked(
         new_name: &new_last.name,
         target: target.as_ref().map(|target| target.inode()),
         flags,
+        cred: caller.cred,
     };
     {
         // A directory that is replaced must stay empty until it is gone.

@@ -15,7 +15,7 @@ use crate::orphan::ORPHAN_CREDITS;
 use crate::{DAMAGED, map::Place};
 use abi::Errno;
 use abi::errno::Result;
-use abi::stat::{S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
+use abi::stat::{S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -52,6 +52,8 @@ pub struct Rename<'a, E: Env> {
     pub target: Option<&'a Arc<Node<E>>>,
     /// Both change places.
     pub exchange: bool,
+    /// What the old name becomes that of, unless they change places (RENAME_WHITEOUT).
+    pub whiteout: Option<&'a NewFile<'a>>,
 }
 
 impl<E: Env> Fs<E> {
@@ -337,7 +339,8 @@ impl<E: Env> Fs<E> {
         self.drop_link(&handle, node)
     }
 
-    /// Moves a name, replacing what has the new one, or exchanges two. ENOTEMPTY, EMLINK, ENOSPC.
+    /// Moves a name, replacing what has the new one and perhaps leaving a whiteout, or exchanges two. ENOTEMPTY, EMLINK,
+    /// ENOSPC.
     pub fn rename(&self, request: &Rename<E>) -> Result<()> {
         self.with_room(|| match request.target {
             Some(target) if request.exchange => self.exchange(request, target),
@@ -347,39 +350,25 @@ impl<E: Env> Fs<E> {
 
     fn rename_once(&self, request: &Rename<E>) -> Result<()> {
         let Rename { old_dir, new_dir, node, .. } = *request;
-        let handle = self.begin(2 * NAME_CREDITS + ORPHAN_CREDITS + 8)?;
+        let own = if request.whiteout.is_some() { INODE_CREDITS } else { 0 };
+        let handle = self.begin(2 * NAME_CREDITS + ORPHAN_CREDITS + 8 + own)?;
         let mode = node.state.lock().inode.mode();
         let directory = mode & S_IFMT == S_IFDIR;
-        let moves = !core::ptr::eq(old_dir, new_dir);
-        if let Some(target) = request.target {
-            let state = target.state.lock();
-            if state.inode.is_dir() && !self.is_empty_dir(&state.inode)? {
-                return Err(Errno::ENOTEMPTY);
+        self.check_rename(request, directory)?;
+        let whiteout = request.whiteout.map(|new| self.new_node(&handle, old_dir, new)).transpose()?;
+        let entered = match request.target {
+            Some(target) => self.point(&handle, new_dir, request.new_name, target.ino, node.ino, mode),
+            None => self.add_entry(&handle, new_dir, request.new_name, node.ino, mode),
+        };
+        if let Err(error) = entered {
+            if let Some(whiteout) = &whiteout {
+                self.unmake(&handle, whiteout)?;
             }
+            return Err(error);
         }
-        if directory
-            && moves
-            && request.target.is_none()
-            && !self.may_have_more_dirs(&new_dir.state.lock().inode)
-        {
-            return Err(Errno::EMLINK);
-        }
-        self.entry_of(&old_dir.state.lock(), request.old_name, node.ino)?;
-        match request.target {
-            Some(target) => self.point(&handle, new_dir, request.new_name, target.ino, node.ino, mode)?,
-            None => self.add_entry(&handle, new_dir, request.new_name, node.ino, mode)?,
-        }
-        // Looked up only now: adding the new name may have moved the old one.
-        let mut state = old_dir.state.lock();
-        let found = self.entry_of(&state, request.old_name, node.ino)?;
-        self.remove_name(&handle, &state.inode, &found)?;
-        self.touch(&mut state.inode);
+        let moves = !core::ptr::eq(old_dir, new_dir);
         let replaces_dir = directory && request.target.is_some();
-        if directory && (moves || replaces_dir) {
-            self.lower_dir_links(&mut state.inode);
-        }
-        self.store(&handle, old_dir, &mut state)?;
-        drop(state);
+        self.leave_name(&handle, request, whiteout.as_deref(), directory && (moves || replaces_dir))?;
         if directory && moves {
             self.set_parent(&handle, node, new_dir.ino)?;
             if !replaces_dir {
@@ -393,6 +382,49 @@ impl<E: Env> Fs<E> {
             Some(target) => self.drop_link(&handle, target),
             None => Ok(()),
         }
+    }
+
+    /// What must be so before anything changes.
+    fn check_rename(&self, request: &Rename<E>, directory: bool) -> Result<()> {
+        let Rename { old_dir, new_dir, node, .. } = *request;
+        if let Some(target) = request.target {
+            let state = target.state.lock();
+            if state.inode.is_dir() && !self.is_empty_dir(&state.inode)? {
+                return Err(Errno::ENOTEMPTY);
+            }
+        }
+        if directory
+            && !core::ptr::eq(old_dir, new_dir)
+            && request.target.is_none()
+            && !self.may_have_more_dirs(&new_dir.state.lock().inode)
+        {
+            return Err(Errno::EMLINK);
+        }
+        self.entry_of(&old_dir.state.lock(), request.old_name, node.ino).map(drop)
+    }
+
+    /// Takes the old name of a rename away, or makes it the whiteout's. Looked up only now: adding the new name may
+    /// have moved the old one.
+    fn leave_name(
+        &self,
+        handle: &Handle<E>,
+        request: &Rename<E>,
+        whiteout: Option<&Node<E>>,
+        lose_dir: bool,
+    ) -> Result<()> {
+        let mut state = request.old_dir.state.lock();
+        let found = self.entry_of(&state, request.old_name, request.node.ino)?;
+        match whiteout {
+            Some(whiteout) => {
+                self.set_name(handle, &state.inode, &found, whiteout.ino, self.kind_byte(S_IFCHR))?
+            }
+            None => self.remove_name(handle, &state.inode, &found)?,
+        }
+        self.touch(&mut state.inode);
+        if lose_dir {
+            self.lower_dir_links(&mut state.inode);
+        }
+        self.store(handle, request.old_dir, &mut state)
     }
 
     fn note_change(&self, handle: &Handle<E>, node: &Node<E>) -> Result<()> {
@@ -474,7 +506,7 @@ impl<E: Env> Fs<E> {
 
 impl Inode {
     fn set_rdev_if_device(&mut self, rdev: (u32, u32)) {
-        if matches!(self.mode() & S_IFMT, abi::stat::S_IFCHR | abi::stat::S_IFBLK) {
+        if matches!(self.mode() & S_IFMT, S_IFCHR | S_IFBLK) {
             self.set_rdev(rdev.0, rdev.1);
         }
     }

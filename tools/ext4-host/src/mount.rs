@@ -126,6 +126,22 @@ impl Mount {
     }
 
     pub fn rename(&self, old: (&NodeRef, &str), new: (&NodeRef, &str), exchange: bool) -> Result<()> {
+        self.move_name(old, new, exchange, None)
+    }
+
+    /// A rename that leaves a character device 0:0 at the old name.
+    pub fn rename_whiteout(&self, old: (&NodeRef, &str), new: (&NodeRef, &str)) -> Result<()> {
+        let whiteout = NewFile { mode: 0o20000, uid: 0, gid: 0, rdev: (0, 0), target: b"" };
+        self.move_name(old, new, false, Some(&whiteout))
+    }
+
+    fn move_name(
+        &self,
+        old: (&NodeRef, &str),
+        new: (&NodeRef, &str),
+        exchange: bool,
+        whiteout: Option<&NewFile>,
+    ) -> Result<()> {
         let node = self.find(old.0, old.1)?;
         let target = self.find(new.0, new.1).ok();
         self.fs.rename(&Rename {
@@ -136,6 +152,7 @@ impl Mount {
             new_name: new.1.as_bytes(),
             target: target.as_ref(),
             exchange,
+            whiteout,
         })?;
         target.map_or(Ok(()), |target| if exchange { Ok(()) } else { self.forget(&target) })
     }

@@ -10,6 +10,7 @@ enum Kind {
     Dir,
     File(Vec<u8>),
     Link(String),
+    Whiteout,
 }
 
 /// The tree as it should be, by path ("" is the root), with attributes.
@@ -297,7 +298,11 @@ impl Run {
         }
         let ((from_dir, from_name), (to_dir, to_name)) = (split(&from), split(&to));
         let (old, new) = (self.mount.walk(from_dir)?, self.mount.walk(to_dir)?);
-        self.mount.rename((&old, from_name), (&new, to_name), exchange)?;
+        let whiteout = !exchange && self.rng.one_in(3);
+        match whiteout {
+            true => self.mount.rename_whiteout((&old, from_name), (&new, to_name))?,
+            false => self.mount.rename((&old, from_name), (&new, to_name), exchange)?,
+        }
         if exchange {
             self.model.relocate(&from, "?");
             self.model.relocate(&to, &from);
@@ -307,6 +312,9 @@ impl Run {
                 self.model.remove(&to);
             }
             self.model.relocate(&from, &to);
+            if whiteout {
+                self.model.files.insert(from, Kind::Whiteout);
+            }
         }
         Ok(())
     }
@@ -382,6 +390,10 @@ fn compare(mount: &Mount, model: &Model) {
                 assert_eq!(found.len(), content.len(), "length of {path}");
                 let wrong = found.iter().zip(content).position(|(a, b)| a != b);
                 assert_eq!(wrong, None, "first wrong byte of {path}");
+            }
+            Kind::Whiteout => {
+                let stat = node.stat(&mount.fs);
+                assert_eq!((stat.mode, stat.rdev, stat.nlink), (0o20000, (0, 0), 1), "{path}");
             }
             Kind::Link(target) => assert_eq!(mount.fs.read_link(&node).unwrap(), target.as_bytes()),
         }

@@ -1,6 +1,6 @@
 //! Paths: walking, making, renaming and removing names.
 
-use crate::{Check, Outcome, ensure, equal};
+use crate::{Check, Outcome, ensure, equal, skip};
 use alloc::ffi::CString;
 use alloc::format;
 use alloc::string::String;
@@ -15,6 +15,7 @@ pub const CHECKS: &[Check] = &[
     ("symlink_loops", symlink_loops),
     ("rename", rename),
     ("exchange", exchange),
+    ("whiteout", whiteout),
     ("dots", dots),
     ("too_long", too_long),
     ("trailing_slashes", trailing_slashes),
@@ -147,6 +148,71 @@ fn exchange() -> Outcome {
     equal!(fs::rename(c"f", c"no", RENAME_EXCHANGE), Err(Errno::ENOENT));
     equal!(fs::rename(c"f", c"d", RENAME_EXCHANGE | RENAME_NOREPLACE), Err(Errno::EINVAL));
     Ok(())
+}
+
+/// The type of the file system that the working directory is on.
+fn file_system() -> Result<u64, Errno> {
+    let mut statfs = [0u64; 15];
+    // SAFETY: 1. the path ends with a zero; 2. the kernel writes one struct statfs, 120 bytes.
+    unsafe { syscall!(__NR_statfs, c".".as_ptr(), statfs.as_mut_ptr()) }?;
+    Ok(statfs[0])
+}
+
+/// RENAME_WHITEOUT leaves a character device 0:0, which needs no privilege.
+fn whiteout() -> Outcome {
+    const HAVE_IT: [u64; 2] = [0xef53, 0x0102_1994];
+    scratch()?;
+    touch(c"a")?;
+    if !HAVE_IT.contains(&file_system()?) {
+        return Err(skip("neither ext4 nor tmpfs"));
+    }
+    let left = |path: &CStr| -> Outcome {
+        let stat = fs::lstat(path)?;
+        equal!((stat.st_mode, stat.st_rdev as u64, stat.st_nlink as u64), (S_IFCHR, 0, 1));
+        // EACCES where no devices are (MS_NODEV).
+        let opened = fs::open(path, O_RDONLY, 0).err();
+        ensure!(matches!(opened, Some(Errno::ENXIO | Errno::EACCES)), "opened: {opened:?}");
+        Ok(())
+    };
+    let ino = fs::stat(c"a")?.st_ino;
+    fs::rename(c"a", c"b", RENAME_WHITEOUT)?;
+    left(c"a")?;
+    equal!(fs::stat(c"b")?.st_ino, ino);
+    // Over a whiteout; over something; with a name that must be free.
+    fs::rename(c"b", c"a", RENAME_WHITEOUT)?;
+    left(c"b")?;
+    equal!(fs::rename(c"a", c"b", RENAME_WHITEOUT | RENAME_NOREPLACE), Err(Errno::EEXIST));
+    fs::unlink(c"b")?;
+    fs::rename(c"a", c"b", RENAME_WHITEOUT | RENAME_NOREPLACE)?;
+    left(c"a")?;
+    equal!(fs::rename(c"b", c"a", RENAME_WHITEOUT | RENAME_EXCHANGE), Err(Errno::EINVAL));
+    // Directories leave one too, and count as gone.
+    fs::mkdir(c"from", 0o700)?;
+    fs::mkdir(c"to", 0o700)?;
+    fs::mkdir(c"from/d", 0o700)?;
+    fs::mkdir(c"to/d", 0o700)?;
+    fs::rename(c"from/d", c"to/d", RENAME_WHITEOUT)?;
+    left(c"from/d")?;
+    equal!((fs::stat(c"from")?.st_nlink as u64, fs::stat(c"to")?.st_nlink as u64), (2, 3));
+    equal!(fs::rmdir(c"from"), Err(Errno::ENOTEMPTY));
+    // Into a directory whose new entry makes it grow, from the same one.
+    for number in 0..60 {
+        let name = |tag| CString::new(format!("to/{tag:x<200}{number}")).map_err(|_| Errno::EINVAL);
+        let (old, new) = (name("o")?, name("n")?);
+        touch(&old)?;
+        fs::rename(&old, &new, RENAME_WHITEOUT)?;
+        left(&old)?;
+        fs::stat(&new)?;
+    }
+    fs::chmod(c".", 0o777)?;
+    as_user(|| {
+        touch(c"mine")?;
+        fs::rename(c"mine", c"moved", RENAME_WHITEOUT)?;
+        equal!(fs::lstat(c"mine")?.st_uid, 1000);
+        fs::mknod(c"made", S_IFCHR | 0o600, 0)?;
+        equal!(fs::mknod(c"device", S_IFCHR | 0o600, 0x103), Err(Errno::EPERM));
+        Ok(())
+    })
 }
 
 fn dots() -> Outcome {
