@@ -36,7 +36,7 @@ pub(crate) fn commit(ctx: &mut Ctx, cred: Arc<Cred>) {
         || more
     {
         ctx.process.dumpable.store(0, Relaxed);
-        ctx.process.death_signal.store(0, Relaxed);
+        ctx.thread.death_signal.store(0, Relaxed);
     }
     if old.uid != cred.uid {
         ctx.process.move_charges(cred.uid);

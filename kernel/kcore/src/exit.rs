@@ -8,10 +8,11 @@
 
 use crate::ctx::{Ctx, Local};
 use crate::process::{Process, ProcessState};
+use crate::ptrace::is_thread;
 use crate::signal::{self, ProcessSignals, SigInfo};
 use crate::thread::{COMM_LEN, Thread};
-use crate::{Pid, futex, jobs, pid, ptrace, usage};
-use abi::signal::{CLD_EXITED, CLD_KILLED, CLD_STOPPED, SA_NOCLDWAIT, SIG_IGN, SIGCHLD};
+use crate::{Pid, futex, jobs, pid, ptrace, usage, wait};
+use abi::signal::{CLD_EXITED, CLD_KILLED, CLD_STOPPED, SA_NOCLDWAIT, SI_USER, SIG_IGN, SIGCHLD};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -49,7 +50,7 @@ pub(crate) fn end(thread: Arc<Thread>, mut local: Local, status: i32) {
         futex::clear_and_wake(&local.mm, local.clear_child_tid);
     }
     local.mm.release_concurrency_id(&task::current());
-    let last = leave_process(&thread, &process, status);
+    let Left { last, oldest } = leave_process(&thread, &process, status);
     let shown = if last { process.exit_status.load(SeqCst) } else { status };
     ptrace::note_exit(&thread, shown, last);
     ptrace::end_tracer(&thread);
@@ -75,15 +76,24 @@ pub(crate) fn end(thread: Arc<Thread>, mut local: Local, status: i32) {
     }
     thread.forget_task();
     if last {
-        end_process(&process);
+        end_process(&process, &thread);
     } else {
+        orphan_children_of_thread(&process, &thread, oldest);
         process.thread_wait.wake_all();
     }
 }
 
-/// Takes the thread out of its process; true for the last one.
-fn leave_process(thread: &Arc<Thread>, process: &Arc<Process>, status: i32) -> bool {
+/// What a thread was to its process.
+struct Left {
+    last: bool,
+    /// The oldest that lived: children whose own thread had ended before were its.
+    oldest: bool,
+}
+
+/// Takes the thread out of its process.
+fn leave_process(thread: &Arc<Thread>, process: &Arc<Process>, status: i32) -> Left {
     let mut signals = process.signals.lock();
+    let oldest = signals.threads.first().is_some_and(|first| Arc::ptr_eq(first, thread));
     thread.exiting.store(true, SeqCst);
     usage::thread_ends(thread);
     if thread.is_leader() {
@@ -109,18 +119,18 @@ fn leave_process(thread: &Arc<Thread>, process: &Arc<Process>, status: i32) -> b
     if stop_complete {
         signal::notify_stopped(process, CLD_STOPPED);
     }
-    last
+    Left { last, oldest }
 }
 
-/// The last thread has gone: the process becomes a zombie, or is gone at once if nobody cares.
-fn end_process(process: &Arc<Process>) {
+/// `thread`, the last one, has gone: the process becomes a zombie, or is gone at once if nobody cares.
+fn end_process(process: &Arc<Process>, thread: &Thread) {
     if process.is_session_leader() {
         let session = process.session();
         if let Some(terminal) = session.take_terminal() {
             terminal.session_ended(&session);
         }
     }
-    orphan_children(process);
+    orphan_children(process, thread);
     let group = process.group();
     let parent = process.parent();
     if parent.as_ref().is_some_and(|p| !Arc::ptr_eq(&p.group(), &group))
@@ -161,8 +171,38 @@ pub(crate) fn end_info(process: &Process) -> SigInfo {
     }
 }
 
+/// Children of one thread of several that ends stay the process's; but for PR_SET_PDEATHSIG their parent has ended.
+fn orphan_children_of_thread(process: &Process, thread: &Arc<Thread>, oldest: bool) {
+    if !process.tells_death.load(Relaxed) {
+        return;
+    }
+    let was_its = |child: &Arc<Process>| {
+        child.asks_death.load(Relaxed)
+            && (is_thread(&child.maker, thread) || oldest && wait::maker_has_ended(child, process))
+    };
+    let children: Vec<_> = pid::read().children(process).filter(was_its).collect();
+    for child in &children {
+        send_death_signals(child, thread);
+    }
+}
+
+/// Sends what the threads of a child asked for at the end of its parent `thread`, who must have the right to.
+fn send_death_signals(child: &Arc<Process>, thread: &Thread) {
+    if !child.asks_death.load(Relaxed) {
+        return;
+    }
+    let cred = thread.cred();
+    for asking in child.threads() {
+        let signal = asking.death_signal.load(Relaxed);
+        if signal != 0 && signal::may_signal_as(&cred, thread.process(), child, signal) {
+            let info = SigInfo::user(signal, SI_USER, thread.process().pid(), cred.uid);
+            let _ = signal::send_process(child, info);
+        }
+    }
+}
+
 /// Children of a process that ends: they get a new parent, their death signal, and perhaps SIGHUP.
-fn orphan_children(process: &Arc<Process>) {
+fn orphan_children(process: &Arc<Process>, thread: &Thread) {
     let (children, reaper) = {
         let mut table = pid::write();
         let reaper = find_reaper(&table, process);
@@ -174,10 +214,7 @@ fn orphan_children(process: &Arc<Process>) {
         (children, reaper)
     };
     for child in &children {
-        let signal = child.death_signal.load(Relaxed);
-        if signal != 0 {
-            let _ = signal::send_process(child, SigInfo::kernel(signal));
-        }
+        send_death_signals(child, thread);
         // A new parent knows only SIGCHLD.
         child.exit_signal.store(SIGCHLD, Relaxed);
         if child.state() == ProcessState::Zombie {

@@ -153,6 +153,16 @@ pub fn group_members(group: &Arc<Group>) -> Vec<Arc<Process>> {
     read().members(group).collect()
 }
 
+/// PR_SET_PDEATHSIG; 0: none. With the table locked, so that no new parent misses that a child asks.
+pub(crate) fn ask_death_signal(thread: &Thread, signal: u32) {
+    let table = TABLE.read();
+    thread.death_signal.store(signal, Relaxed);
+    let process = thread.process();
+    if signal != 0 && !process.asks_death.swap(true, Relaxed) {
+        table.pass_on_asking(process);
+    }
+}
+
 pub(crate) fn read() -> ReadGuard<'static, Table, ProcessTable> {
     TABLE.read()
 }
@@ -306,11 +316,21 @@ impl Table {
         links.parent.store(parent, Relaxed);
         links.previous_sibling.store(0, Relaxed);
         links.next_sibling.store(0, Relaxed);
+        self.pass_on_asking(process);
         let Some(parent) = self.links(parent) else { return };
         let next = parent.first_child.swap(process.pid(), Relaxed);
         links.next_sibling.store(next, Relaxed);
         if let Some(next) = self.links(next) {
             next.previous_sibling.store(process.pid(), Relaxed);
+        }
+    }
+
+    /// Lets the parent know that the child asks for death signals.
+    fn pass_on_asking(&self, child: &Process) {
+        if child.asks_death.load(Relaxed)
+            && let Some(parent) = self.process(child.parent_pid())
+        {
+            parent.tells_death.store(true, Relaxed);
         }
     }
 

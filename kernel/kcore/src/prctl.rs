@@ -1,6 +1,6 @@
 //! prctl(2): small settings of a thread or process.
 
-use crate::{Ctx, Result, creds, usermem};
+use crate::{Ctx, Result, creds, pid, usermem};
 use abi::Errno;
 use abi::cap::{CAP_LAST_CAP, SECBIT_KEEP_CAPS};
 use abi::process::*;
@@ -15,10 +15,10 @@ pub fn prctl(ctx: &mut Ctx, option: i32, args: [usize; 4]) -> Result<usize> {
         PR_SET_NAME => set_name(ctx, arg),
         PR_GET_NAME => usermem::write_bytes(arg, &thread.comm_bytes()).map(|()| 0),
         PR_SET_PDEATHSIG if arg <= SIGNAL_MAX as usize => {
-            process.death_signal.store(arg as u32, Relaxed);
+            pid::ask_death_signal(&thread, arg as u32);
             Ok(0)
         }
-        PR_GET_PDEATHSIG => usermem::write(arg, &process.death_signal.load(Relaxed)).map(|()| 0),
+        PR_GET_PDEATHSIG => usermem::write(arg, &thread.death_signal.load(Relaxed)).map(|()| 0),
         PR_GET_DUMPABLE => Ok(process.dumpable.load(Relaxed) as usize),
         PR_SET_DUMPABLE if arg <= 1 => {
             process.dumpable.store(arg as u32, Relaxed);

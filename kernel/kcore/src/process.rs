@@ -105,8 +105,10 @@ pub struct Process {
     /// PR_SET_DUMPABLE: 0 no, 1 yes, 2 root only.
     pub dumpable: AtomicU32,
     pub(crate) child_subreaper: AtomicBool,
-    /// The signal this process gets when its parent ends; 0: none.
-    pub(crate) death_signal: AtomicU32,
+    /// A thread of it has asked for a signal at the end of its parent (`Thread::death_signal`). Stays set.
+    pub(crate) asks_death: AtomicBool,
+    /// A child has. Set with the table of [`crate::pid`] locked; stays set.
+    pub(crate) tells_death: AtomicBool,
     /// Has run exec since fork: setpgid by the parent is refused.
     pub(crate) did_exec: AtomicBool,
     pub oom_score_adj: AtomicI32,
@@ -162,7 +164,8 @@ impl Process {
             personality: AtomicU32::new(0),
             dumpable: AtomicU32::new(1),
             child_subreaper: AtomicBool::new(false),
-            death_signal: AtomicU32::new(0),
+            asks_death: AtomicBool::new(false),
+            tells_death: AtomicBool::new(false),
             did_exec: AtomicBool::new(false),
             oom_score_adj: AtomicI32::new(0),
             oom_score_adj_min: AtomicI32::new(0),

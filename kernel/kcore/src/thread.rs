@@ -80,6 +80,8 @@ pub struct Thread {
     call: AtomicUsize,
     pub(crate) robust_list: AtomicUsize,
     pub(crate) timer_slack_ns: AtomicU64,
+    /// The signal its process gets at the end of the thread whose child that is (PR_SET_PDEATHSIG); 0: none.
+    pub(crate) death_signal: AtomicU32,
     /// Nanoseconds between boot and the thread's start.
     pub start_ns: u64,
     pub(crate) futex: Arc<FutexWaiter>,
@@ -139,6 +141,7 @@ impl Thread {
             call: AtomicUsize::new(usize::MAX),
             robust_list: AtomicUsize::new(0),
             timer_slack_ns: AtomicU64::new(50_000),
+            death_signal: AtomicU32::new(0),
             start_ns: time::monotonic_ns(),
             futex: FutexWaiter::new(),
             minor_faults: AtomicU64::new(0),

@@ -105,6 +105,11 @@ fn parent_among<'a>(child: &Process, threads: &'a [Arc<Thread>]) -> Option<&'a A
     threads.iter().find(|thread| is_thread(&child.maker, thread)).or(threads.first())
 }
 
+/// Whether none of its parent's living threads made the child.
+pub(crate) fn maker_has_ended(child: &Process, parent: &Process) -> bool {
+    !parent.signals.lock().threads.iter().any(|thread| is_thread(&child.maker, thread))
+}
+
 fn has_report(child: &Process, options: u32) -> bool {
     match child.state() {
         ProcessState::Zombie => options & WEXITED != 0,

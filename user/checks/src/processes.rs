@@ -4,7 +4,7 @@ use crate::{Check, Outcome, ensure, equal};
 use alloc::ffi::CString;
 use alloc::format;
 use rt::nr::*;
-use rt::{Errno, Result, io, process, syscall, thread, time};
+use rt::{Errno, Result, io, process, signal, syscall, thread, time};
 
 pub const CHECKS: &[Check] = &[
     ("exit_status", exit_status),
@@ -17,6 +17,7 @@ pub const CHECKS: &[Check] = &[
     ("waitid", waitid),
     ("stop_and_continue", stop_and_continue),
     ("threads", threads),
+    ("parents_death", parents_death),
     ("thread_exit_group", thread_exit_group),
     ("many_children", many_children),
     ("vfork", vfork),
@@ -185,6 +186,94 @@ fn threads() -> Outcome {
     }
     handles.into_iter().for_each(thread::Thread::join);
     equal!(COUNT.load(Ordering::Relaxed), 8000);
+    Ok(())
+}
+
+const PR_SET_PDEATHSIG: u32 = 1;
+const PR_GET_PDEATHSIG: u32 = 2;
+
+/// prctl(2) with an address or a number.
+fn prctl(option: u32, arg: usize) -> rt::Result<usize> {
+    // SAFETY: 1. callers name memory of their own, or none.
+    unsafe { syscall!(__NR_prctl, option, arg, 0, 0, 0) }
+}
+
+fn death_signal() -> rt::Result<u32> {
+    let mut signal = 0u32;
+    prctl(PR_GET_PDEATHSIG, &raw mut signal as usize)?;
+    Ok(signal)
+}
+
+/// A child of a thread, not of the process, as far as PR_SET_PDEATHSIG goes.
+fn parents_death() -> Outcome {
+    const WAIT_NS: u64 = 20_000_000_000;
+    let wanted = signal::bit(SIGUSR1) | signal::bit(SIGUSR2);
+    signal::mask(SIG_BLOCK, wanted)?;
+    equal!(prctl(PR_SET_PDEATHSIG, 65), Err(Errno::EINVAL));
+    let (ready, ready_end) = io::pipe(0)?;
+    let (done, done_end) = io::pipe(0)?;
+    let body = move || {
+        if process::fork() == Ok(None) {
+            let asked = prctl(PR_SET_PDEATHSIG, SIGUSR1 as usize).is_ok() && death_signal() == Ok(SIGUSR1);
+            let _ = io::write(ready_end, b"r");
+            // Told at the end of the thread; the process is still the parent. Told again when that ends, too.
+            for _ in 0..2 {
+                let told = signal::wait(wanted, Some(WAIT_NS)) == Ok(SIGUSR1);
+                let _ = io::write(done_end, &[u8::from(asked && told)]);
+            }
+            process::exit(0);
+        }
+        let _ = io::read(ready, &mut [0]);
+    };
+    let parent = process::in_child(|| {
+        let mut byte = [0];
+        match thread::spawn(body) {
+            Ok(thread) => thread.join(),
+            Err(_) => return 2,
+        }
+        let _ = io::read(done, &mut byte);
+        i32::from(byte != [1])
+    })?;
+    equal!(parent.exit_code(), Some(0));
+    let mut byte = [0];
+    io::read(done, &mut byte)?;
+    equal!(byte, [1]);
+    // The same of a process; what asks may be a second thread; a child of the child does not inherit it.
+    let middle = process::in_child(|| {
+        let forked = process::fork();
+        if forked == Ok(None) {
+            let asked = thread::spawn(move || {
+                let _ = prctl(PR_SET_PDEATHSIG, SIGUSR2 as usize);
+                let inherits = process::in_child(|| i32::from(death_signal() != Ok(0)));
+                let ok = inherits.is_ok_and(|status| status.exit_code() == Some(0));
+                let _ = io::write(ready_end, &[u8::from(ok)]);
+                let told = signal::wait(wanted, Some(WAIT_NS)) == Ok(SIGUSR2);
+                let _ = io::write(done_end, &[u8::from(told)]);
+            });
+            process::exit(asked.map(thread::Thread::join).map_or(1, |()| 0));
+        }
+        let mut byte = [0];
+        let _ = io::read(ready, &mut byte);
+        i32::from(byte != [1])
+    })?;
+    equal!(middle.exit_code(), Some(0));
+    io::read(done, &mut byte)?;
+    equal!(byte, [1]);
+    death_signal_is_cleared()
+}
+
+/// By a change of ids or capabilities of the thread, not by exec of an ordinary program.
+fn death_signal_is_cleared() -> Outcome {
+    prctl(PR_SET_PDEATHSIG, SIGUSR1 as usize)?;
+    let status = process::in_child(|| {
+        let _ = prctl(PR_SET_PDEATHSIG, SIGUSR1 as usize);
+        // SAFETY: 1. no memory is named.
+        if unsafe { syscall!(__NR_setresuid, 47_110, 47_110, 47_110) }.is_err() {
+            return 0;
+        }
+        i32::from(death_signal() != Ok(0))
+    })?;
+    equal!(status.exit_code(), Some(0));
     Ok(())
 }
 

@@ -107,7 +107,7 @@ fn reset_process(ctx: &mut Ctx, cred: &NewCred) {
     process.exit_signal.store(SIGCHLD, Relaxed);
     if cred.secure {
         process.personality.fetch_and(!PER_CLEAR_ON_SETID, Relaxed);
-        process.death_signal.store(0, Relaxed);
+        ctx.thread.death_signal.store(0, Relaxed);
     }
     ctx.local.alt_stack = Default::default();
     ctx.local.clear_child_tid = 0;

@@ -27,8 +27,8 @@ pub use queue::Pending;
 pub use receive::{accept, pending};
 pub(crate) use send::{begin_exit, flush_locked};
 pub use send::{
-    force, may_signal, send_forced, send_group, send_group_checked, send_process, send_process_checked,
-    send_thread, send_thread_checked,
+    force, may_signal, may_signal_as, send_forced, send_group, send_group_checked, send_process,
+    send_process_checked, send_thread, send_thread_checked,
 };
 pub use set::SigSet;
 pub(crate) use stop::{StopState, child_info, leave as leave_stop, notify_parent as notify_stopped};

@@ -73,14 +73,18 @@ pub fn send_group_checked(ctx: &Ctx, group: &Arc<Group>, info: SigInfo) -> Resul
 
 /// Whether the caller may send `signal` (kill(2), "Permissions").
 pub fn may_signal(ctx: &Ctx, target: &Arc<Process>, signal: u32) -> bool {
-    if Arc::ptr_eq(ctx.process, target) {
+    may_signal_as(ctx.cred(), ctx.process, target, signal)
+}
+
+/// As [`may_signal`], for a thread of `process` with these credentials.
+pub fn may_signal_as(cred: &Cred, process: &Arc<Process>, target: &Arc<Process>, signal: u32) -> bool {
+    if Arc::ptr_eq(process, target) {
         return true;
     }
-    let cred = ctx.cred();
     let allowed = target.main_thread().is_none_or(|thread| ids_match(cred, &thread.cred()));
     allowed
-        || signal == SIGCONT && Arc::ptr_eq(&ctx.process.session(), &target.session())
-        || ctx.capable(abi::cap::CAP_KILL)
+        || signal == SIGCONT && Arc::ptr_eq(&process.session(), &target.session())
+        || cred.capable(abi::cap::CAP_KILL)
 }
 
 fn ids_match(cred: &Cred, target: &Cred) -> bool {
