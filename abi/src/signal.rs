@@ -58,6 +58,7 @@ pub const SI_KERNEL: i32 = 0x80;
 pub const SI_QUEUE: i32 = -1;
 /// The first `si_code` of SIGPOLL.
 pub const POLL_IN: i32 = 1;
+pub const POLL_MSG: i32 = 3;
 pub const SI_TIMER: i32 = -2;
 pub const SI_MESGQ: i32 = -3;
 pub const SI_ASYNCIO: i32 = -4;

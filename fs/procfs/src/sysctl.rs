@@ -9,6 +9,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use kcore::exec::RANDOMIZE_VA_SPACE;
 use kcore::{inotify, pid, rlimit, uts};
 use kernfs::{Node, PROC, TextBuf, knob, text};
+use vfs::{dnotify, leases};
 use vm::stats;
 
 /// Registers them.
@@ -139,6 +140,20 @@ fn files() {
             |text| vfs::pipe::set_max_size(number(text)?),
         ),
     );
+    PROC.add(
+        "sys/fs/lease-break-time",
+        setting(
+            |out| writeln!(out, "{}", leases::BREAK_SECONDS.load(Relaxed)),
+            |text| number(text).map(|seconds| leases::BREAK_SECONDS.store(seconds, Relaxed)),
+        ),
+    );
+    for (path, enabled) in
+        [("sys/fs/leases-enable", &leases::ENABLED), ("sys/fs/dir-notify-enable", &dnotify::ENABLED)]
+    {
+        let show = |out: &mut TextBuf| writeln!(out, "{}", u8::from(enabled.load(Relaxed)));
+        let store = |text: &str| number(text).map(|on: i32| enabled.store(on != 0, Relaxed));
+        PROC.add(path, setting(show, store));
+    }
 }
 
 fn watches() {

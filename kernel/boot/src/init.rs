@@ -78,6 +78,7 @@ fn bring_up(info: &'static BootInfo, line: &CommandLine) -> Result<()> {
     loopdev::init()?;
     zram::init(line)?;
     syscall::install();
+    vfs::sigio::install(kcore::sigio::send);
     unpack_initramfs(info, &root);
     start_first(line, crate::root::choose(line, root))?;
     kcore::kthread::start_kthreadd()

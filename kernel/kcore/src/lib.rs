@@ -14,6 +14,7 @@
 //! | [`signal`] | sending, blocking, delivering, stopping |
 //! | [`clone`], [`exec`], [`exit`], [`wait`] | the life of a process |
 //! | [`timerfd`], [`signalfd`], [`pidfd`] | timers, signals and processes as descriptors |
+//! | [`sigio`] | signals about files |
 //! | [`Subject`], [`show`], [`access`] | what a directory of /proc is about, its texts, and who may read them |
 //! | [`futex`], [`timers`], [`rlimit`], [`usage`], [`creds`], [`oom`] | what their names say |
 //! | [`park`] | the lab: taking a thread off the CPU by hand |
@@ -54,6 +55,7 @@ pub mod ptrace;
 pub mod rlimit;
 pub mod rseq;
 pub mod show;
+pub mod sigio;
 pub mod signal;
 pub mod signalfd;
 mod subject;

@@ -11,6 +11,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use kcore::{signal, usermem};
 use mem::user;
+use vfs::dnotify;
+use vfs::leases;
 use vfs::locks::{self, LockOwner};
 use vfs::notify;
 use vfs::nsfs::{self, NS_GET_PARENT, NS_GET_USERNS};
@@ -322,6 +324,12 @@ pub fn fcntl(ctx: &mut Ctx, fd: i32, cmd: u32, arg: usize) -> Result<usize> {
         }
         F_GET_SEALS => shmem::seals(&file).map(|seals| seals as usize),
         F_ADD_SEALS => shmem::add_seals(&file, arg as u32).map(|()| 0),
+        F_SETLEASE => set_lease(ctx, &file, fd, arg),
+        F_GETLEASE => Ok(lock_type(leases::get(&file)) as usize),
+        F_NOTIFY => {
+            let (table, pid) = (ctx.files().owner_id(), ctx.process.pid() as i32);
+            dnotify::set(&file, fd, table, pid, ctx.cred(), arg as u32).map(|()| 0)
+        }
         F_GETOWN | F_SETOWN | F_GETOWN_EX | F_SETOWN_EX | F_GETSIG | F_SETSIG => owner(ctx, &file, cmd, arg),
         _ => Err(Errno::EINVAL),
     }
@@ -415,6 +423,19 @@ fn lock_kind(kind: i16) -> Result<Option<reclock::Kind>> {
     }
 }
 
+fn lock_type(kind: Option<reclock::Kind>) -> i16 {
+    match kind {
+        Some(reclock::Kind::Read) => F_RDLCK,
+        Some(reclock::Kind::Write) => F_WRLCK,
+        None => F_UNLCK,
+    }
+}
+
+fn set_lease(ctx: &Ctx, file: &Arc<File>, fd: i32, arg: usize) -> Result<usize> {
+    let kind = i16::try_from(arg as i32).map_err(|_| Errno::EINVAL).and_then(lock_kind)?;
+    leases::set(file, fd, ctx.process.pid() as i32, ctx.cred(), kind).map(|()| 0)
+}
+
 fn get_lock(ctx: &Ctx, file: &File, arg: usize, open_file: bool) -> Result<usize> {
     let mut lock = read_lock(arg)?;
     if open_file && lock.l_pid != 0 {
@@ -425,7 +446,7 @@ fn get_lock(ctx: &Ctx, file: &File, arg: usize, open_file: bool) -> Result<usize
     match locks::test(file, lock_owner(ctx, file, open_file), start, end, kind)? {
         None => lock.l_type = F_UNLCK,
         Some(held) => {
-            lock.l_type = if held.kind == reclock::Kind::Read { F_RDLCK } else { F_WRLCK };
+            lock.l_type = lock_type(Some(held.kind));
             lock.l_whence = SEEK_SET as i16;
             lock.l_start = held.start as i64;
             lock.l_len = if held.end >= i64::MAX as u64 { 0 } else { (held.end - held.start + 1) as i64 };

@@ -4,11 +4,12 @@ use crate::cred::Cred;
 use crate::file::{File, FileMode};
 use crate::fs_context::Caller;
 use crate::inode::{FileType, InodeFlags, InodeRef, TimeNs, now_ns};
+use crate::leases;
 use crate::notify;
 use crate::path::Path;
 use crate::permission;
 use abi::cap::{CAP_CHOWN, CAP_FSETID};
-use abi::fcntl::{FS_APPEND_FL, FS_IMMUTABLE_FL, FS_NODUMP_FL};
+use abi::fcntl::{FS_APPEND_FL, FS_IMMUTABLE_FL, FS_NODUMP_FL, O_WRONLY};
 use abi::inotify::{IN_ACCESS, IN_ATTRIB, IN_MODIFY};
 use abi::stat::*;
 use abi::{Errno, errno::Result};
@@ -293,7 +294,8 @@ pub fn truncate(caller: &Caller, path: &Path, size: u64, size_limit: u64) -> Res
     permission::check_inode(inode, W_OK, caller)?;
     permission::check_not_append_only(inode)?;
     inode.begin_write()?;
-    let result = resize(inode, size, size_limit, Some(caller.cred));
+    let result = leases::break_lease(inode, O_WRONLY)
+        .and_then(|()| resize(inode, size, size_limit, Some(caller.cred)));
     inode.end_write();
     result?;
     notify::dentry(&path.dentry, IN_MODIFY);

@@ -114,6 +114,7 @@ impl FileTable {
             return Ok(());
         }
         crate::locks::descriptor_closed(self.owner_id(), file);
+        crate::dnotify::descriptor_closed(file, self.owner_id());
         file.ops().flush(file)
     }
 

@@ -10,6 +10,7 @@
 //! **Idea.** Blocking = try + wait. Objects know nothing of signals, O_NONBLOCK or partial writes.
 
 use crate::dir::DirSink;
+use crate::dnotify::{self, Listeners};
 use crate::epoll::Watchers;
 use crate::fs_context::Caller;
 use crate::inode::{FileType, InodeRef};
@@ -226,6 +227,8 @@ bitflags! {
         const PATH = 8;
         /// Counted as a writer of inode and mount.
         const WRITER = 16;
+        /// Counted as a reader of the inode.
+        const READER = 32;
     }
 }
 
@@ -247,6 +250,7 @@ pub struct Owner {
 pub(crate) struct Extra {
     pub owner: SpinLock<Owner, OpenFile>,
     pub watchers: Watchers,
+    pub listeners: Listeners,
 }
 
 /// An open file description. Always in an `Arc`; dropping the last one closes it, which may sleep: never
@@ -410,6 +414,11 @@ impl File {
             let _ = self.extra.set(Box::default());
         }
         self.extra.get_expect()
+    }
+
+    /// Who listens to an open directory, if anybody ever did.
+    pub(crate) fn listeners(&self) -> Option<&Listeners> {
+        self.extra.get().map(|extra| &extra.listeners)
     }
 
     pub fn owner(&self) -> Owner {
@@ -666,12 +675,16 @@ impl Drop for File {
         notify::file(self, if writes { IN_CLOSE_WRITE } else { IN_CLOSE_NOWRITE });
         if let Some(extra) = self.extra.get() {
             extra.watchers.file_closed(self);
+            dnotify::file_closed(self);
         }
         crate::locks::file_closed(self);
         self.ops.release(self);
         if self.mode.contains(FileMode::WRITER) {
             self.inode().end_write();
             self.path.mount.end_write();
+        }
+        if self.mode.contains(FileMode::READER) {
+            self.inode().end_read();
         }
         if self.mode.contains(FileMode::EXEC) {
             self.inode().allow_write();

@@ -341,6 +341,7 @@ impl NewInode {
             attributes: AtomicU32::new(0),
             acl: AtomicBool::new(false),
             writers: AtomicU32::new(0),
+            readers: AtomicU32::new(0),
             swap_file: AtomicBool::new(false),
             contents: RwSemaphore::new(()),
             locks: Once::new(),
@@ -387,6 +388,8 @@ pub struct Inode<T: InodeOps + ?Sized = dyn InodeOps> {
     acl: AtomicBool,
     /// Open for writing this often, or `DENY_WRITE` set: being executed this often.
     writers: AtomicU32,
+    /// Open for reading only this often.
+    readers: AtomicU32,
     /// The kernel swaps to its blocks: nobody may change what they are (Linux's S_SWAPFILE).
     swap_file: AtomicBool,
     /// A directory's entries, a file's contents (Linux's i_rwsem).
@@ -572,6 +575,26 @@ impl<T: InodeOps + ?Sized> Inode<T> {
 
     pub fn end_write(&self) {
         self.writers.fetch_sub(1, Relaxed);
+    }
+
+    /// Opening for reading only: leases for writing need to know. Pairs with [`Inode::end_read`].
+    pub(crate) fn begin_read(&self) {
+        self.readers.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn end_read(&self) {
+        self.readers.fetch_sub(1, Relaxed);
+    }
+
+    /// How often it is open for writing, and for reading only.
+    pub(crate) fn opened(&self) -> (u32, u32) {
+        let writers = self.writers.load(Relaxed);
+        (if writers & DENY_WRITE != 0 { 0 } else { writers }, self.readers.load(Relaxed))
+    }
+
+    /// Whether it is being executed.
+    pub(crate) fn is_executed(&self) -> bool {
+        self.writers.load(Relaxed) & DENY_WRITE != 0
     }
 
     /// Whether the kernel swaps to it: writing, resizing and removing are refused.

@@ -10,8 +10,8 @@
 //! |---|---|
 //! | who asks | [`Cred`] (ids, capabilities), [`FsContext`] (root, cwd, umask), both together: [`Caller`] |
 //! | names | [`Dentry`], [`Mount`], [`Path`] = a dentry seen through a mount; [`walk`] resolves paths, [`namei`] makes, removes and renames names, [`mount`](mod@mount) changes the tree, [`attr`] reads and changes attributes, [`open`] opens |
-//! | open files | [`File`] and [`FileTable`]; [`IoBuf`] is the program's memory in a read or write; [`poll`], [`epoll`], [`pipe`], [`eventfd`], [`locks`], [`splice`] |
-//! | who watches | [`notify`] tells of what happens to files |
+//! | open files | [`File`] and [`FileTable`]; [`IoBuf`] is the program's memory in a read or write; [`poll`], [`epoll`], [`pipe`], [`eventfd`], [`locks`], [`leases`], [`splice`] |
+//! | who watches | [`notify`] tells of what happens to files, [`dnotify`] by signals |
 //!
 //! A file system implements [`FsType`], [`SuperOps`], [`InodeOps`] and [`FileOps`]; a driver registers
 //! an opener with [`device`] and implements [`FileOps`].
@@ -38,6 +38,7 @@ pub mod dcache;
 mod dentry;
 pub mod device;
 mod dir;
+pub mod dnotify;
 pub mod epoll;
 pub mod eventfd;
 mod fdtable;
@@ -47,6 +48,7 @@ pub mod handle;
 pub mod initramfs;
 mod inode;
 mod iobuf;
+pub mod leases;
 pub mod locks;
 pub mod mount;
 pub mod mount_stat;
@@ -61,6 +63,7 @@ pub mod pipe;
 pub mod poll;
 pub mod random;
 mod seek;
+pub mod sigio;
 pub mod splice;
 mod superblock;
 pub mod text;

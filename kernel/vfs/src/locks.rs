@@ -5,6 +5,7 @@
 
 use crate::file::File;
 use crate::inode::{Inode, InodeRef};
+use crate::leases::{self, Lease};
 use abi::{Errno, errno::Result};
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
@@ -61,13 +62,16 @@ struct State {
 /// The locks of one inode.
 pub struct InodeLocks {
     state: SpinLock<State, FileLocks>,
-    changed: WaitQueue,
+    /// Never locked together with `state`.
+    pub(crate) leases: SpinLock<Vec<Lease>, FileLocks>,
+    pub(crate) changed: WaitQueue,
 }
 
 impl Default for InodeLocks {
     fn default() -> Self {
         InodeLocks {
             state: SpinLock::new(State::default()),
+            leases: SpinLock::new(Vec::new()),
             changed: WaitQueue::new(&"locks_lock_inode_wait"),
         }
     }
@@ -81,7 +85,7 @@ const DEADLOCK_DEPTH: usize = 64;
 /// Inodes that have, or had, locks: for /proc/locks. Those that are gone are left out when it would grow.
 static LOCKED: SpinLock<Vec<Weak<Inode>>, Leaf> = SpinLock::new(Vec::new());
 
-fn of(inode: &InodeRef) -> &InodeLocks {
+pub(crate) fn of(inode: &InodeRef) -> &InodeLocks {
     if inode.locks.get().is_none() && inode.locks.set(Box::default()).is_ok() {
         list(inode);
     }
@@ -103,27 +107,37 @@ fn list(inode: &InodeRef) {
 
 /// A lock as /proc/locks shows it.
 struct Shown {
-    kind: Kind,
+    /// `None`: nothing any more, for a lease that is to be given up.
+    kind: Option<Kind>,
     style: &'static str,
     pid: i32,
     range: (u64, u64),
 }
 
 impl InodeLocks {
-    /// The lock with a number: first the records, then those of whole files.
+    /// The lock with a number: first the records, then those of whole files, then the leases.
     fn nth(&self, index: usize) -> Option<Shown> {
         let state = self.state.lock();
         if let Some(lock) = state.records.get(index) {
-            let style = if lock.owner.is_process() { "POSIX " } else { "OFDLCK" };
+            let style = if lock.owner.is_process() { "POSIX  ADVISORY " } else { "OFDLCK ADVISORY " };
             return Some(Shown {
-                kind: lock.kind,
+                kind: Some(lock.kind),
                 style,
                 pid: lock.owner.pid,
                 range: (lock.start, lock.end),
             });
         }
-        let (owner, kind) = state.whole.get(index - state.records.iter().count())?;
-        Some(Shown { kind: *kind, style: "FLOCK ", pid: owner.pid, range: (0, u64::MAX) })
+        let index = index - state.records.iter().count();
+        if let Some((owner, kind)) = state.whole.get(index) {
+            let style = "FLOCK  ADVISORY ";
+            return Some(Shown { kind: Some(*kind), style, pid: owner.pid, range: (0, u64::MAX) });
+        }
+        let index = index - state.whole.len();
+        drop(state);
+        let leases = self.leases.lock();
+        let lease = leases.get(index)?;
+        let style = if lease.is_breaking() { "LEASE  BREAKING " } else { "LEASE  ACTIVE   " };
+        Some(Shown { kind: lease.target(), style, pid: lease.pid, range: (0, u64::MAX) })
     }
 }
 
@@ -140,9 +154,13 @@ pub fn show(out: &mut dyn fmt::Write) -> fmt::Result {
         let mut index = 0;
         while let Some(lock) = locks.nth(index) {
             (index, number) = (index + 1, number + 1);
-            let kind = if lock.kind == Kind::Read { "READ " } else { "WRITE" };
+            let kind = match lock.kind {
+                Some(Kind::Read) => "READ",
+                Some(Kind::Write) => "WRITE",
+                None => "UNLCK",
+            };
             let dev = inode.sb.dev;
-            write!(out, "{number}: {} ADVISORY  {kind} {} ", lock.style, lock.pid)?;
+            write!(out, "{number}: {} {kind} {} ", lock.style, lock.pid)?;
             write!(out, "{:02x}:{:02x}:{} {} ", dev.major, dev.minor, inode.ino, lock.range.0)?;
             // The last byte that a file can have stands for its end, wherever that is.
             if lock.range.1 >= i64::MAX as u64 {
@@ -302,6 +320,7 @@ pub(crate) fn descriptor_closed(table_id: u64, file: &Arc<File>) {
 /// The last reference to an open file goes: so do its locks.
 pub(crate) fn file_closed(file: &File) {
     let Some(locks) = file.inode().locks.get() else { return };
+    leases::file_closed(file);
     let owner = LockOwner::open_file(file);
     let mut state = locks.state.lock();
     let before = state.whole.len();

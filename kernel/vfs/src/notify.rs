@@ -32,12 +32,24 @@ pub trait Watcher: Send + Sync {
     /// marks held: takes locks of level `Leaf` at most.
     fn event(&self, mark: &Mark, event: &Event);
 
+    /// [`Watcher::after`] is to be called.
+    fn acts_after(&self) -> bool {
+        false
+    }
+
+    /// Called after events, with no lock of the marks held: may take the locks of processes and signals.
+    fn after(&self) {}
+
     /// The mark was taken off its inode, without the watcher's doing.
     fn forget(&self, mark: &Arc<Mark>);
 
     /// The file system is no longer mounted: the marks on its inodes are to go, told with IN_UNMOUNT.
     fn unmounted(&self, sb: &Arc<SuperBlock>);
 }
+
+/// An event of a directory, beside those of inotify (and with a bit that none of its marks has): an entry was renamed and
+/// stayed in it.
+pub(crate) const RENAMED_WITHIN: u32 = 0x1000_0000;
 
 /// What happened.
 #[derive(Clone, Copy, Debug)]
@@ -247,6 +259,9 @@ pub(crate) fn moved(from: (&InodeRef, &[u8]), to: (&InodeRef, &[u8]), subject: &
     static COOKIE: AtomicU32 = AtomicU32::new(0);
     if from.0.watched.wanted() | to.0.watched.wanted() != 0 {
         let cookie = COOKIE.fetch_add(1, Relaxed).wrapping_add(1);
+        if from.0.same(to.0) {
+            named(from.0, RENAMED_WITHIN | dir_bit(subject), from.1, 0);
+        }
         named(from.0, IN_MOVED_FROM | dir_bit(subject), from.1, cookie);
         named(to.0, IN_MOVED_TO | dir_bit(subject), to.1, cookie);
     }
@@ -291,20 +306,28 @@ fn happened(dentry: &Arc<Dentry>, mask: u32, unlinked: bool) {
 /// Tells every mark that wants it; marks that wanted one event only go.
 fn deliver(inode: &Inode, event: &Event, unlinked: bool) {
     let Some(marks) = inode.watched.marks.get() else { return };
-    let mut spent: Vec<Arc<Mark>> = Vec::new();
+    let (mut spent, mut after): (Vec<Arc<Mark>>, Vec<Arc<Mark>>) = (Vec::new(), Vec::new());
     let list = marks.lock();
     for mark in list.iter() {
         let wanted = mark.wanted();
-        if wanted & event.mask & IN_ALL_EVENTS == 0 || unlinked && wanted & IN_EXCL_UNLINK != 0 {
+        if wanted & event.mask & (IN_ALL_EVENTS | RENAMED_WITHIN) == 0
+            || unlinked && wanted & IN_EXCL_UNLINK != 0
+        {
             continue;
         }
         mark.watcher.event(mark, event);
+        if mark.watcher.acts_after() && after.try_reserve(1).is_ok() {
+            after.push(mark.clone());
+        }
         if wanted & IN_ONESHOT != 0 && spent.try_reserve(1).is_ok() {
             mark.wanted.store(IN_ONESHOT, Relaxed);
             spent.push(mark.clone());
         }
     }
     drop(list);
+    for mark in after {
+        mark.watcher.after();
+    }
     for mark in spent {
         if detach(&mark, None, false) {
             mark.watcher.forget(&mark);

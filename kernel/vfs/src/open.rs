@@ -6,6 +6,7 @@ use crate::device;
 use crate::file::{File, FileMode, FileOps, FileTraits, OpsRef};
 use crate::fs_context::Caller;
 use crate::inode::{FileType, InodeRef};
+use crate::leases;
 use crate::mount::MountFlags;
 use crate::namei::create_locked;
 use crate::notify;
@@ -203,41 +204,70 @@ fn open_place(caller: &Caller, place: Path, flags: u32, created: bool) -> Result
     if flags & O_NOATIME != 0 && !permission::is_owner(inode, caller.cred) {
         return Err(Errno::EPERM);
     }
-    let counted = writes && matches!(kind, FileType::Regular | FileType::Directory);
-    if counted {
-        place.mount.begin_write()?;
-        if let Err(error) = inode.begin_write() {
-            place.mount.end_write();
-            return Err(error);
-        }
+    let counted = Counted::begin(&place, kind, flags)?;
+    if kind == FileType::Regular {
+        leases::break_lease(inode, flags)?;
     }
-    let ops = match open_ops(caller, inode, kind, flags) {
-        Ok(ops) => ops,
-        Err(error) => {
-            if counted {
-                inode.end_write();
-                place.mount.end_write();
-            }
-            return Err(error);
-        }
-    };
-    let more = if counted { FileMode::WRITER } else { FileMode::empty() };
+    let ops = open_ops(caller, inode, kind, flags)?;
     if flags & O_DIRECT != 0
         && matches!(kind, FileType::Regular | FileType::Directory)
         && !ops.traits().contains(FileTraits::DIRECT)
     {
-        if counted {
-            inode.end_write();
-            place.mount.end_write();
-        }
         return Err(Errno::EINVAL);
     }
+    let more = counted.keep();
     let file = File::with_mode(place, ops, flags, more);
     notify::file(&file, IN_OPEN);
     if flags & O_TRUNC != 0 && !created && kind == FileType::Regular {
         empty(&file, caller)?;
     }
     Ok(file)
+}
+
+/// The counts of an open that is under way: who writes, who reads only. Dropping it takes them back.
+struct Counted<'a> {
+    place: &'a Path,
+    as_what: FileMode,
+}
+
+impl<'a> Counted<'a> {
+    fn begin(place: &'a Path, kind: FileType, flags: u32) -> Result<Counted<'a>> {
+        let mut as_what = FileMode::empty();
+        match flags & O_ACCMODE {
+            O_RDONLY if kind == FileType::Regular => {
+                place.inode().begin_read();
+                as_what = FileMode::READER;
+            }
+            O_RDONLY => {}
+            _ if matches!(kind, FileType::Regular | FileType::Directory) => {
+                place.mount.begin_write()?;
+                if let Err(error) = place.inode().begin_write() {
+                    place.mount.end_write();
+                    return Err(error);
+                }
+                as_what = FileMode::WRITER;
+            }
+            _ => {}
+        }
+        Ok(Counted { place, as_what })
+    }
+
+    /// The file takes them over: its mode says so.
+    fn keep(mut self) -> FileMode {
+        core::mem::replace(&mut self.as_what, FileMode::empty())
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        if self.as_what.contains(FileMode::READER) {
+            self.place.inode().end_read();
+        }
+        if self.as_what.contains(FileMode::WRITER) {
+            self.place.inode().end_write();
+            self.place.mount.end_write();
+        }
+    }
 }
 
 /// What O_TRUNC does, also to a file that is opened for reading only: ETXTBSY for a running program.
@@ -282,17 +312,16 @@ pub fn open_exec(caller: &Caller, start: Start, path: &[u8], look: Look) -> Resu
     }
     permission::check_inode(inode, X_OK, caller)?;
     inode.deny_write()?;
-    match inode.ops.open(inode, O_RDONLY, caller) {
-        Ok(ops) => {
-            let file = File::with_mode(place, ops, O_RDONLY | O_LARGEFILE, FileMode::EXEC);
-            notify::file(&file, IN_OPEN);
-            Ok(file)
-        }
-        Err(error) => {
-            inode.allow_write();
-            Err(error)
-        }
-    }
+    let open = || -> Result<(OpsRef, FileMode)> {
+        let counted = Counted::begin(&place, FileType::Regular, O_RDONLY)?;
+        leases::break_lease(inode, O_RDONLY)?;
+        let ops = inode.ops.open(inode, O_RDONLY, caller)?;
+        Ok((ops, counted.keep()))
+    };
+    let (ops, more) = open().inspect_err(|_| inode.allow_write())?;
+    let file = File::with_mode(place, ops, O_RDONLY | O_LARGEFILE, FileMode::EXEC | more);
+    notify::file(&file, IN_OPEN);
+    Ok(file)
 }
 
 /// A file of the kernel's own for an object that is in no tree (pipe, eventfd, epoll); see [`crate::anon`].

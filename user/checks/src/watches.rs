@@ -1,4 +1,4 @@
-//! inotify(7): what is told of which change, and in which order.
+//! inotify(7): what is told of which change, and in which order. F_NOTIFY: the same by signals.
 
 use crate::names::scratch;
 use crate::{Check, Outcome, ensure, equal};
@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::ffi::CStr;
 use rt::io::{self, Fd};
 use rt::nr::*;
-use rt::{Errno, Result, fs, process, syscall, time};
+use rt::{Errno, Result, fs, process, signal, syscall, time};
 
 pub const CHECKS: &[Check] = &[
     ("files_in_a_directory", files_in_a_directory),
@@ -35,6 +35,8 @@ pub const CHECKS: &[Check] = &[
     ("limits", limits),
     ("in_proc", in_proc),
     ("bad_arguments", bad_arguments),
+    ("signals", signals),
+    ("signals_end", signals_end),
 ];
 
 /// Any call. Each use passes addresses of its own live memory with their true lengths, or none.
@@ -541,5 +543,97 @@ fn bad_arguments() -> Outcome {
     equal!(unwatch(-1, 1), Err(Errno::EBADF));
     equal!(unwatch(0, 1), Err(Errno::EINVAL));
     equal!(io::write(fd, b"x"), Err(Errno::EBADF));
+    Ok(())
+}
+
+fn notify(fd: Fd, events: u32) -> Result<()> {
+    call(__NR_fcntl, [fd as usize, F_NOTIFY as usize, events as usize, 0]).map(drop)
+}
+
+/// Whether the signal that was asked for is there; takes it.
+fn signalled(number: u32) -> Result<bool> {
+    let there = signal::pending()? & signal::bit(number) != 0;
+    if there {
+        signal::wait(signal::bit(number), None)?;
+    }
+    Ok(there)
+}
+
+/// A directory of which SIGUSR1 is to tell.
+fn listening(events: u32) -> Result<Fd> {
+    scratch()?;
+    signal::mask(SIG_BLOCK, signal::bit(SIGUSR1) | signal::bit(SIGIO))?;
+    let dir = fs::open(c".", O_RDONLY | O_DIRECTORY, 0)?;
+    call(__NR_fcntl, [dir as usize, F_SETSIG as usize, SIGUSR1 as usize, 0])?;
+    notify(dir, events)?;
+    Ok(dir)
+}
+
+fn signals() -> Outcome {
+    // Once, if not said otherwise.
+    let dir = listening(DN_CREATE)?;
+    fs::write_file(c"a", b"a")?;
+    let mut info = [0u64; 16];
+    let set = signal::bit(SIGUSR1);
+    call(__NR_rt_sigtimedwait, [&raw const set as usize, info.as_mut_ptr() as usize, 0, 8])?;
+    equal!((info[1] as i32, info[2], info[3] as i32), (3, 0x441, dir));
+    fs::write_file(c"b", b"b")?;
+    ensure!(!signalled(SIGUSR1)?, "told twice");
+    // More and more, and always.
+    notify(dir, DN_DELETE)?;
+    notify(dir, DN_CREATE | DN_MULTISHOT)?;
+    for _ in 0..2 {
+        fs::unlink(c"b")?;
+        ensure!(signalled(SIGUSR1)?, "not told of a deletion");
+        fs::write_file(c"b", b"b")?;
+        ensure!(signalled(SIGUSR1)?, "not told of a creation");
+    }
+    fs::read_file(c"a")?;
+    fs::chmod(c"a", 0o600)?;
+    ensure!(!signalled(SIGUSR1)?, "told of what it did not want");
+    notify(dir, DN_ACCESS | DN_MODIFY | DN_ATTRIB | DN_MULTISHOT)?;
+    fs::read_file(c"a")?;
+    ensure!(signalled(SIGUSR1)?, "not told of a read");
+    fs::chmod(c"a", 0o644)?;
+    ensure!(signalled(SIGUSR1)?, "not told of a change of mode");
+    let file = fs::open(c"a", O_WRONLY, 0)?;
+    io::write(file, b"more")?;
+    ensure!(signalled(SIGUSR1)?, "not told of a write");
+    equal!(notify(file, DN_MODIFY), Err(Errno::ENOTDIR));
+    Ok(())
+}
+
+fn signals_end() -> Outcome {
+    // A rename counts as one if the name stays in the directory.
+    let dir = listening(DN_RENAME | DN_MULTISHOT)?;
+    fs::mkdir(c"sub", 0o700)?;
+    fs::write_file(c"a", b"a")?;
+    fs::rename(c"a", c"b", 0)?;
+    ensure!(signalled(SIGUSR1)?, "not told of a rename");
+    fs::rename(c"b", c"sub/b", 0)?;
+    fs::rename(c"sub/b", c"b", 0)?;
+    ensure!(!signalled(SIGUSR1)?, "told of moves");
+    // Asking for nothing ends it, as does closing any descriptor of the open directory.
+    notify(dir, 0)?;
+    fs::rename(c"b", c"c", 0)?;
+    ensure!(!signalled(SIGUSR1)?, "told after the end");
+    notify(dir, DN_RENAME | DN_MULTISHOT)?;
+    fs::rename(c"c", c"b", 0)?;
+    ensure!(signalled(SIGUSR1)?, "not told after a new beginning");
+    io::close(call(__NR_dup, [dir as usize, 0, 0, 0])? as Fd)?;
+    fs::rename(c"b", c"c", 0)?;
+    ensure!(!signalled(SIGUSR1)?, "told after a close");
+    // A child's descriptors are others'.
+    notify(dir, DN_RENAME | DN_MULTISHOT)?;
+    let status = process::in_child(|| i32::from(io::close(dir).is_err()))?;
+    equal!(status.exit_code(), Some(0));
+    fs::rename(c"c", c"b", 0)?;
+    ensure!(signalled(SIGUSR1)?, "not told after a child's close");
+    // The directory goes while it is listened to.
+    fs::mkdir(c"sub/gone", 0o700)?;
+    let gone = fs::open(c"sub/gone", O_RDONLY | O_DIRECTORY, 0)?;
+    notify(gone, DN_CREATE | DN_DELETE | DN_MULTISHOT)?;
+    fs::rmdir(c"sub/gone")?;
+    io::close(gone)?;
     Ok(())
 }
