@@ -96,6 +96,17 @@ pub const ECHOCTL: u32 = 0o1000;
 pub const ECHOPRT: u32 = 0o2000;
 pub const ECHOKE: u32 = 0o4000;
 pub const IEXTEN: u32 = 0o100000;
+pub const EXTPROC: u32 = 0o200000;
+
+// What a master in packet mode reads first: data follows, or one byte of these.
+pub const TIOCPKT_DATA: u8 = 0;
+pub const TIOCPKT_FLUSHREAD: u8 = 1;
+pub const TIOCPKT_FLUSHWRITE: u8 = 2;
+pub const TIOCPKT_STOP: u8 = 4;
+pub const TIOCPKT_START: u8 = 8;
+pub const TIOCPKT_NOSTOP: u8 = 16;
+pub const TIOCPKT_DOSTOP: u8 = 32;
+pub const TIOCPKT_IOCTL: u8 = 64;
 
 // ioctl requests
 pub const TCGETS: u32 = 0x5401;
@@ -117,6 +128,7 @@ pub const TIOCSWINSZ: u32 = 0x5414;
 pub const FIONREAD: u32 = 0x541b;
 pub const TIOCCONS: u32 = 0x541d;
 pub const TIOCPKT: u32 = 0x5420;
+pub const TIOCGPKT: u32 = 0x8004_5438;
 pub const FIONBIO: u32 = 0x5421;
 pub const TIOCNOTTY: u32 = 0x5422;
 pub const TIOCSETD: u32 = 0x5423;

@@ -1,7 +1,9 @@
 //! Pseudo-terminals: a terminal whose hardware is a program.
 //!
 //! Opening /dev/ptmx makes a pair. What the slave's programs write, after output processing, is read
-//! from the master; what is written to the master is the slave's input. Sources: pty(7), pts(4).
+//! from the master; what is written to the master is the slave's input. In packet mode (TIOCPKT) each read of the master
+//! begins with a byte that says whether data follows or what else happened to the slave, which may have overtaken data.
+//! Sources: pty(7), pts(4), TIOCPKT(2const).
 
 use crate::tty::{Hardware, Tty};
 use abi::Errno;
@@ -13,7 +15,7 @@ use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::sync::Arc;
 use core::any::Any;
-use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering::SeqCst};
 use sync::SpinLock;
 use sync::levels::TerminalInput;
 use task::WaitQueue;
@@ -32,6 +34,41 @@ struct Link {
     output: SpinLock<VecDeque<u8>, TerminalInput>,
     read_wait: Arc<WaitQueue>,
     write_wait: Arc<WaitQueue>,
+    /// Packet mode.
+    packets: AtomicBool,
+    /// `TIOCPKT_*` that the master has not read yet.
+    status: AtomicU8,
+}
+
+impl Link {
+    /// Something happened that a master in packet mode is told; `instead_of` is no longer so.
+    fn tell(&self, what: u8, instead_of: u8) {
+        if self.packets.load(SeqCst) {
+            let change = |status: u8| Some(status & !instead_of | what);
+            let _ = self.status.fetch_update(SeqCst, SeqCst, change);
+            self.read_wait.wake_all();
+        }
+    }
+
+    /// What a master in packet mode is to be told before any data.
+    fn news(&self) -> bool {
+        self.packets.load(SeqCst) && self.status.load(SeqCst) != 0
+    }
+
+    fn set_packets(&self, on: bool) {
+        if on && !self.packets.load(SeqCst) {
+            // What happened before is not told.
+            self.status.store(0, SeqCst);
+        }
+        self.packets.store(on, SeqCst);
+    }
+}
+
+/// Whether Ctrl-S and Ctrl-Q stop and start the output: then a master's program may do that itself.
+fn has_usual_flow_control(termios: &Termios) -> bool {
+    const CTRL_S: u8 = 0x13;
+    const CTRL_Q: u8 = 0x11;
+    termios.c_iflag & IXON != 0 && termios.c_cc[VSTOP] == CTRL_S && termios.c_cc[VSTART] == CTRL_Q
 }
 
 impl Hardware for Link {
@@ -57,6 +94,33 @@ impl Hardware for Link {
     /// much of it as a line discipline holds.
     fn flush(&self) {
         self.output.lock().truncate(LINE_MAX);
+        self.tell(TIOCPKT_FLUSHWRITE, 0);
+    }
+
+    fn set_termios(&self, old: &Termios, new: &Termios) {
+        match (has_usual_flow_control(old), has_usual_flow_control(new)) {
+            (false, true) => self.tell(TIOCPKT_DOSTOP, TIOCPKT_NOSTOP),
+            (true, false) => self.tell(TIOCPKT_NOSTOP, TIOCPKT_DOSTOP),
+            _ => {}
+        }
+        if (old.c_lflag | new.c_lflag) & EXTPROC != 0 {
+            self.tell(TIOCPKT_IOCTL, 0);
+        }
+    }
+
+    fn flow_changed(&self, stopped: bool) {
+        let (now, before) =
+            if stopped { (TIOCPKT_STOP, TIOCPKT_START) } else { (TIOCPKT_START, TIOCPKT_STOP) };
+        self.tell(now, before);
+    }
+
+    fn input_flushed(&self) {
+        self.tell(TIOCPKT_FLUSHREAD, 0);
+    }
+
+    fn interrupted(&self) {
+        self.flush();
+        self.tell(TIOCPKT_FLUSHREAD, 0);
     }
 
     fn input_wanted(&self) {
@@ -83,6 +147,8 @@ impl Pair {
             output: SpinLock::new(VecDeque::new()),
             read_wait: Arc::new(WaitQueue::new(&"ptm_read")),
             write_wait: Arc::new(WaitQueue::new(&"ptm_write")),
+            packets: AtomicBool::new(false),
+            status: AtomicU8::new(0),
         });
         let slave = Tty::new(format!("pts/{number}"), DevId::new(SLAVE_MAJOR, number), link.clone());
         Arc::new(Pair {
@@ -161,11 +227,18 @@ impl FileOps for MasterFile {
     fn read(&self, _file: &File, _pos: &mut u64, buf: &mut IoBuf) -> Result<usize> {
         // Asked before: a slave may write and close between a look at the output and this.
         let gone = self.pair.slave_is_gone();
+        let link = &self.pair.link;
+        if link.news() {
+            return buf.put(&[link.status.swap(0, SeqCst)]);
+        }
         let mut done = 0;
+        if link.packets.load(SeqCst) && !link.output.lock().is_empty() {
+            done += buf.put(&[TIOCPKT_DATA])?;
+        }
         let mut piece = [0; 256];
         while buf.remaining() > 0 {
             let len = piece.len().min(buf.remaining());
-            let mut output = self.pair.link.output.lock();
+            let mut output = link.output.lock();
             let count = len.min(output.len());
             piece.iter_mut().zip(output.drain(..count)).for_each(|(slot, byte)| *slot = byte);
             drop(output);
@@ -212,6 +285,9 @@ impl FileOps for MasterFile {
         if self.pair.slave.has_room() {
             events |= PollEvents::WRITABLE;
         }
+        if link.news() {
+            events |= PollEvents::PRI | PollEvents::READABLE;
+        }
         if self.pair.slave_is_gone() {
             events |= PollEvents::HUP;
         }
@@ -228,6 +304,12 @@ impl FileOps for MasterFile {
                 mem::user::read(argument, &mut value).map_err(|_| Errno::EFAULT)?;
                 self.pair.locked.store(value != [0; 4], SeqCst);
             }
+            TIOCPKT => {
+                let mut value = [0; 4];
+                mem::user::read(argument, &mut value).map_err(|_| Errno::EFAULT)?;
+                self.pair.link.set_packets(value != [0; 4]);
+            }
+            TIOCGPKT => put(u32::from(self.pair.link.packets.load(SeqCst)))?,
             FIONREAD => put(self.pair.link.output.lock().len() as u32)?,
             TCFLSH => return self.pair.flush_master(argument),
             // What runs in front is asked by terminal emulators, whose own terminal is another.

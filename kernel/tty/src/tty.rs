@@ -2,7 +2,7 @@
 
 use crate::control::Control;
 use abi::stat::DevId;
-use abi::tty::{ICANON, Termios, VMIN, VTIME, Winsize};
+use abi::tty::{ICANON, NOFLSH, Termios, VMIN, VTIME, Winsize};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -24,7 +24,13 @@ pub trait Hardware: Send + Sync {
     /// Throws away what is not out yet (TCFLSH).
     fn flush(&self);
     /// The settings changed.
-    fn set_termios(&self, _termios: &Termios) {}
+    fn set_termios(&self, _old: &Termios, _new: &Termios) {}
+    /// Ctrl-S or its like stopped the output, or let it go on.
+    fn flow_changed(&self, _stopped: bool) {}
+    /// Input that nobody has read was thrown away.
+    fn input_flushed(&self) {}
+    /// A key sent a signal, and input was thrown away for it; output that is on its way should be, too.
+    fn interrupted(&self) {}
     /// There is room for input again after [`Tty::input`] took less than it was given.
     fn input_wanted(&self) {}
 }
@@ -81,8 +87,11 @@ impl Tty {
     }
 
     pub fn set_termios(&self, termios: Termios) {
-        self.line.lock().set_termios(termios);
-        self.hardware.set_termios(&termios);
+        let mut line = self.line.lock();
+        let old = *line.termios();
+        line.set_termios(termios);
+        drop(line);
+        self.hardware.set_termios(&old, &termios);
         self.read_wait.wake_all();
     }
 
@@ -102,9 +111,7 @@ impl Tty {
                 break;
             }
             taken += 1;
-            let event = line.receive(byte, &mut |echo| {
-                self.hardware.write(echo);
-            });
+            let event = self.receive(&mut line, byte);
             if event != Event::None && events.last() != Some(&event) {
                 events.push(event);
             }
@@ -114,6 +121,29 @@ impl Tty {
             self.act(event);
         }
         taken
+    }
+
+    /// One byte of input. What a signal throws away does not include the echo of its own key.
+    fn receive(&self, line: &mut LineDiscipline, byte: u8) -> Event {
+        let mut held = [0; 8];
+        let mut len = 0;
+        let event = line.receive(byte, &mut |echo| match held.get_mut(len..len + echo.len()) {
+            Some(room) => {
+                room.copy_from_slice(echo);
+                len += echo.len();
+            }
+            None => {
+                self.hardware.write(&held[..len]);
+                self.hardware.write(echo);
+                len = 0;
+            }
+        });
+        let signals = matches!(event, Event::Interrupt | Event::Quit | Event::Suspend);
+        if signals && line.termios().c_lflag & NOFLSH == 0 {
+            self.hardware.interrupted();
+        }
+        self.hardware.write(&held[..len]);
+        event
     }
 
     fn act(&self, event: Event) {
@@ -138,7 +168,9 @@ impl Tty {
 
     /// Holds the output, or lets it go on (Ctrl-S, Ctrl-Q, TCXONC).
     pub fn set_stopped(&self, on: bool) {
-        self.stopped.store(on, SeqCst);
+        if self.stopped.swap(on, SeqCst) != on {
+            self.hardware.flow_changed(on);
+        }
         if !on {
             self.write_wait.wake_all();
         }
@@ -223,6 +255,7 @@ impl Tty {
 
     pub(crate) fn flush_input(&self) {
         self.line.lock().flush_input();
+        self.hardware.input_flushed();
         self.hardware.input_wanted();
     }
 

@@ -21,6 +21,7 @@ pub const CHECKS: &[Check] = &[
     ("background_read", background_read),
     ("not_a_terminal", not_a_terminal),
     ("poll_terminal", poll_terminal),
+    ("packets", packets),
 ];
 
 /// A pseudo-terminal: master and slave.
@@ -243,4 +244,98 @@ fn poll_terminal() -> Outcome {
     unsafe { syscall!(__NR_ioctl, slave, 0x541b, &raw mut count) }?;
     ensure!(count == 2, "FIONREAD {count}");
     Ok(())
+}
+
+/// ioctl(2) with an int, which it may change.
+fn with_int(fd: Fd, command: u32, value: i32) -> Result<i32> {
+    let mut value = value;
+    // SAFETY: 1. the kernel reads or writes one int.
+    unsafe { syscall!(__NR_ioctl, fd, command, &raw mut value) }?;
+    Ok(value)
+}
+
+/// What the next read of a master in packet mode gives; nothing when there is nothing.
+fn packet(master: Fd) -> Result<alloc::vec::Vec<u8>> {
+    let mut bytes = [0xff; 64];
+    match io::read(master, &mut bytes) {
+        Ok(count) => Ok(bytes[..count].to_vec()),
+        Err(Errno::EAGAIN) => Ok(alloc::vec::Vec::new()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// TIOCPKT: reads of the master say what they are about.
+fn packets() -> Outcome {
+    const PKT: u32 = 0x5420;
+    const GET_PKT: u32 = 0x8004_5438;
+    const FLUSH: u32 = 0x540b;
+    const FLUSH_READ: u8 = 1;
+    const FLUSH_WRITE: u8 = 2;
+    const STOP: u8 = 4;
+    const START: u8 = 8;
+    const NO_STOP: u8 = 16;
+    const DO_STOP: u8 = 32;
+    let (master, slave) = open_pair(O_NONBLOCK)?;
+    equal!(with_int(slave, PKT, 1), Err(Errno::ENOTTY));
+    // SAFETY: 1. TCFLSH names no memory.
+    let flush = |which: usize| unsafe { syscall!(__NR_ioctl, slave, FLUSH, which) };
+    // What happened before is not told.
+    flush(2)?;
+    equal!(with_int(master, GET_PKT, 7)?, 0);
+    with_int(master, PKT, 1)?;
+    equal!(with_int(master, GET_PKT, 7)?, 1);
+    equal!(packet(master)?, b"");
+    io::write(slave, b"hello")?;
+    equal!(io::poll(&mut [io::poll_fd(master, 2)], Some(0), None)?, 0);
+    equal!(io::poll(&mut [io::poll_fd(master, 1)], Some(20_000_000_000), None)?, 1);
+    equal!(packet(master)?, b"\0hello");
+    equal!(packet(master)?, b"");
+    // News are ready for poll as urgent, and come before data.
+    flush(0)?;
+    io::write(slave, b"data")?;
+    let mut polled = [io::poll_fd(master, 1 | 2)];
+    equal!(io::poll(&mut polled, Some(20_000_000_000), None)?, 1);
+    equal!(polled[0].revents & 3, 3);
+    equal!(packet(master)?, [FLUSH_READ]);
+    equal!(io::poll(&mut [io::poll_fd(master, 1)], Some(20_000_000_000), None)?, 1);
+    equal!(packet(master)?, b"\0data");
+    flush(1)?;
+    equal!(packet(master)?, [FLUSH_WRITE]);
+    flush(2)?;
+    equal!(packet(master)?, [FLUSH_READ | FLUSH_WRITE]);
+    // Flow control, by the key and by whether the key does it.
+    io::write(master, b"\x13")?;
+    equal!(news(master)?, [STOP]);
+    io::write(master, b"\x11")?;
+    equal!(news(master)?, [START]);
+    let usual = tty::attributes(slave)?;
+    let mut attributes = usual;
+    attributes.c_iflag &= !IXON;
+    tty::set_attributes(slave, &attributes)?;
+    equal!(packet(master)?, [NO_STOP]);
+    tty::set_attributes(slave, &usual)?;
+    equal!(packet(master)?, [DO_STOP]);
+    // A key that sends a signal throws away what is on its way, but for its echo.
+    io::write(master, b"typed\x03")?;
+    let mut seen = alloc::vec::Vec::new();
+    let mut told = 0;
+    while !seen.ends_with(b"^C") {
+        match news(master)?.split_first() {
+            Some((0, data)) => seen.extend_from_slice(data),
+            Some((status, _)) => told |= status,
+            None => {}
+        }
+    }
+    equal!(told, FLUSH_READ | FLUSH_WRITE);
+    // Data of the old kind again.
+    with_int(master, PKT, 0)?;
+    io::write(slave, b"end")?;
+    equal!(drain(master)?, b"end");
+    Ok(())
+}
+
+/// The next packet, waited for.
+fn news(master: Fd) -> Result<alloc::vec::Vec<u8>> {
+    io::poll(&mut [io::poll_fd(master, 1)], Some(20_000_000_000), None)?;
+    packet(master)
 }
