@@ -78,13 +78,19 @@ fn work(options: &str, seed: u64, steps: usize) -> Work {
                 }
             }
             5 => {
-                // Write aside, sync, rename over: the old or the new content, never a mixture.
+                // Write aside, sync, rename over: the old or the new content, never a mixture. Perhaps with a whiteout:
+                // a file that had neither of the names, or both, would be found by e2fsck.
                 let len = rng.below(20_000) + 1;
                 let node = mount.create(&dir, "aside", 0o100644).unwrap();
                 let content = content_of(&format!("v{step}"), len);
                 mount.write(&node, 0, &content).unwrap();
                 mount.fsync(&node).unwrap();
-                mount.rename((&dir, "aside"), (&dir, "target"), false).unwrap();
+                if rng.one_in(2) {
+                    mount.rename((&dir, "aside"), (&dir, "target"), false).unwrap();
+                } else {
+                    mount.rename_whiteout((&dir, "aside"), (&dir, "target")).unwrap();
+                    mount.unlink(&dir, "aside").unwrap();
+                }
             }
             6 | 7 => {
                 let Some((name, promise)) = live.pop_first() else { continue };
