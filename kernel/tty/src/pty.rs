@@ -50,9 +50,13 @@ impl Link {
         }
     }
 
-    /// What a master in packet mode is to be told before any data.
+    /// Whether a master in packet mode is to be told something before any data.
     fn news(&self) -> bool {
         self.packets.load(SeqCst) && self.status.load(SeqCst) != 0
+    }
+
+    fn take_news(&self) -> Option<u8> {
+        self.news().then(|| self.status.swap(0, SeqCst)).filter(|news| *news != 0)
     }
 
     fn set_packets(&self, on: bool) {
@@ -228,8 +232,8 @@ impl FileOps for MasterFile {
         // Asked before: a slave may write and close between a look at the output and this.
         let gone = self.pair.slave_is_gone();
         let link = &self.pair.link;
-        if link.news() {
-            return buf.put(&[link.status.swap(0, SeqCst)]);
+        if let Some(news) = link.take_news() {
+            return buf.put(&[news]);
         }
         let mut done = 0;
         if link.packets.load(SeqCst) && !link.output.lock().is_empty() {
