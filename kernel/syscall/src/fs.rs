@@ -762,7 +762,8 @@ pub fn vmsplice(ctx: &mut Ctx, fd: i32, vec: usize, count: usize, flags: u32) ->
     splicing::vmsplice(&file, &mut buf, flags).map_err(|error| write_error(ctx, error, u64::MAX))
 }
 
-/// cachestat(2). Nothing is remembered of pages that left the cache, so none counts as evicted.
+/// cachestat(2). Evicted are the pages of a memory object that are in swap. What a file's pages leave behind when they
+/// go is known to the replacement policy alone, if to anybody: none of them counts, nor is any known as recent.
 pub fn cachestat(ctx: &mut Ctx, fd: u32, range: usize, stat: usize, flags: u32) -> Result<usize> {
     let file = ctx.files().get(i32::try_from(fd).map_err(|_| Errno::EBADF)?)?;
     let [offset, len]: [u64; 2] = usermem::read(range)?;
@@ -776,8 +777,8 @@ pub fn cachestat(ctx: &mut Ctx, fd: u32, range: usize, stat: usize, flags: u32) 
     let end = if len == 0 { u64::MAX } else { offset.saturating_add(len) };
     let found =
         file.ops().mapping(&file).map(|mapping| mapping.cache_stat(offset / page..end.div_ceil(page)));
-    let vm::CacheStat { cached, dirty, writeback } = found.unwrap_or_default();
-    usermem::write(stat, &[cached, dirty, writeback, 0, 0])?;
+    let vm::CacheStat { cached, dirty, writeback, evicted } = found.unwrap_or_default();
+    usermem::write(stat, &[cached, dirty, writeback, evicted, 0])?;
     Ok(0)
 }
 

@@ -271,6 +271,8 @@ pub struct CacheStat {
     pub cached: u64,
     pub dirty: u64,
     pub writeback: u64,
+    /// In swap.
+    pub evicted: u64,
 }
 
 /// The page number after the last byte of `size`.
@@ -488,6 +490,12 @@ impl Mapping {
             if seen < PIECE {
                 break;
             }
+        }
+        let mut at = range.start;
+        while at < range.end {
+            let (seen, next) = self.pages.lock().count_swapped(at..range.end);
+            stat.evicted += seen;
+            at = next;
         }
         stat
     }

@@ -111,6 +111,18 @@ impl Pages {
             .map(|(index, slot)| (index, *slot))
     }
 
+    /// How many of the first pages of a range are in swap, and where to go on counting: a limited number, as the tree is
+    /// locked.
+    pub fn count_swapped(&self, range: Range<u64>) -> (u64, u64) {
+        const PIECE: u64 = 512;
+        let (mut seen, mut at) = (0, range.start);
+        while seen < PIECE {
+            let Some((index, _)) = self.first_swapped(at..range.end) else { return (seen, range.end) };
+            (seen, at) = (seen + 1, index + 1);
+        }
+        (seen, at)
+    }
+
     /// The first page of a range that is anywhere.
     pub fn first_held(&self, range: Range<u64>) -> Option<u64> {
         let here = self.first(range.clone()).map(|(index, _)| index);

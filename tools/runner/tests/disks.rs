@@ -137,3 +137,29 @@ fn queues_may_share_an_interrupt() {
     let out = sh(Arch::X86_64, &[], &["--smp", "2", "--qemu", &device], script);
     assert!(out.starts_with("2\n1\n") && out.contains("2 passed, 0 failed"), "{out}");
 }
+
+/// While a file larger than memory is read, /proc/sys/vm/swappiness decides whether a program's idle memory goes to swap.
+/// Then a memory object larger than memory is, in part, there.
+#[test]
+fn swappiness_decides_who_gives_memory() {
+    let image = Image::new("swappiness", 160);
+    let script = "echo 64M > /sys/block/zram0/disksize && mkswap /dev/zram0 > /dev/null && swapon /dev/zram0 || exit 9; \
+        mkfifo /tmp/f; sleep 1000 < /tmp/f & dd if=/dev/zero of=/tmp/f bs=16M count=1 2> /dev/null & holder=$!; \
+        while [ $(awk '/^VmRSS/ { print $2 }' /proc/$holder/status) -lt 16384 ]; do sleep 0.1; done; \
+        swapped() { awk '/^pswpout/ { print $2 }' /proc/vmstat; }; \
+        for swappiness in 0 200; do \
+            echo $swappiness > /proc/sys/vm/swappiness; before=$(swapped); \
+            dd if=/dev/vda of=/dev/null bs=64k 2> /dev/null || exit 8; \
+            echo \"$swappiness: $(($(swapped) - before))\"; \
+        done; \
+        kill $holder; CHECKS_PRESSURE=/tmp CHECKS_PRESSURE_MIB=72 checks pressure/shared";
+    let out = sh(Arch::Riscv64, &[name(&image.0)], &["--mem", "64M"], script);
+    assert!(out.contains("1 passed, 0 failed"), "{out}");
+    let pages = |swappiness: &str| -> u64 {
+        let line = out.lines().find_map(|line| line.strip_prefix(swappiness)?.strip_prefix(": "));
+        line.and_then(|line| line.parse().ok()).unwrap_or_else(|| panic!("{out}"))
+    };
+    // The memory is 4096 pages.
+    let (never, readily) = (pages("0"), pages("200"));
+    assert!(readily >= 512 && never * 4 <= readily, "{never} pages went with 0, {readily} with 200");
+}

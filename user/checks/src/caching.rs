@@ -98,9 +98,8 @@ fn store(at: usize, value: u8) {
     unsafe { (at as *mut u8).write_volatile(value) }
 }
 
-/// read, write and a shared mapping see one copy, before and after the pages were synced and let go.
 /// cachestat(2): cached, dirty, under write-back, evicted, recently evicted.
-fn stat_of(fd: io::Fd, range: [u64; 2], flags: u32) -> Result<[u64; 5]> {
+pub fn stat_of(fd: io::Fd, range: [u64; 2], flags: u32) -> Result<[u64; 5]> {
     let mut stat = [0u64; 5];
     // SAFETY: 1. the kernel reads two words and writes five.
     unsafe { syscall!(__NR_cachestat, fd, range.as_ptr(), stat.as_mut_ptr(), flags) }?;
@@ -142,6 +141,7 @@ fn cachestat() -> Outcome {
     Ok(())
 }
 
+/// read, write and a shared mapping see one copy, before and after the pages were synced and let go.
 fn one_copy() -> Outcome {
     scratch()?;
     let fd = fs::open(c"f", O_CREAT | O_RDWR, 0o600)?;

@@ -125,11 +125,30 @@ fn private() -> Outcome {
     fill_and_verify(mm::map_anonymous(bytes)?, bytes)
 }
 
+/// A memory object; its pages are cached or in swap, and cachestat(2) tells which.
 fn shared() -> Outcome {
     let bytes = begin()?;
+    // SAFETY: 1. the name ends with a zero.
+    let fd = unsafe { syscall!(__NR_memfd_create, c"shared".as_ptr(), 0) }? as io::Fd;
+    fs::ftruncate(fd, bytes as u64)?;
     // SAFETY: 1. a new place is asked for.
-    let at = unsafe { mm::map(0, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0) }?;
-    fill_and_verify(at, bytes)
+    let at = unsafe { mm::map(0, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) }?;
+    fill_and_verify(at, bytes)?;
+    match crate::caching::stat_of(fd, [0, 0], 0) {
+        Err(Errno::ENOSYS) => Ok(()),
+        stat => {
+            // Pages may move while they are counted.
+            let [cached, _, _, evicted, recently] = stat?;
+            let all = (bytes / PAGE) as u64;
+            ensure!(
+                evicted > 0
+                    && recently <= evicted
+                    && (all * 9 / 10..=all * 11 / 10).contains(&(cached + evicted)),
+                "{cached} pages cached and {evicted} evicted of {all}"
+            );
+            Ok(())
+        }
+    }
 }
 
 /// As mkswap(8) writes it, for so many pages.
