@@ -1,8 +1,9 @@
 //! A file system on a disk: what is read and written through the cache and past it, names, and a tree of sources.
 //!
-//! Each item runs once, with amounts that are the same for every kernel, on the directory of `--disk DIR`, where the file
-//! `sources.tar` lies. The items build on each other: they run in order, and whoever names some of them names those whose
-//! files they use. Where the directory is the root of a system with sqlite3 and gcc, these run there.
+//! Each item runs once, those that only read what is in memory a few times, of which the best counts. The amounts are the same
+//! for every kernel; the place is the directory of `--disk DIR`, where the file `sources.tar` lies. The items build on each
+//! other: they run in order, and whoever names some of them names those whose files they use. Where the directory is the root
+//! of a system with sqlite3 and gcc, these run there.
 
 use alloc::ffi::CString;
 use alloc::format;
@@ -40,8 +41,8 @@ type Item = fn(&mut Bench) -> Result<u64>;
 
 const ITEMS: &[(&str, Item)] = &[
     ("file_write", |b| b.sequential(true, 0)),
-    ("file_read_warm", |b| b.sequential(false, 0)),
-    ("random_read_warm", |b| b.scattered(false, 0)),
+    ("file_read_warm", |b| b.best(|b| b.sequential(false, 0))),
+    ("random_read_warm", |b| b.best(|b| b.scattered(false, 0))),
     ("file_read_cold", |b| forget().and_then(|()| b.sequential(false, 0))),
     ("random_read_cold", |b| forget().and_then(|()| b.scattered(false, 0))),
     ("random_write", |b| b.scattered(true, 0)),
@@ -53,8 +54,8 @@ const ITEMS: &[(&str, Item)] = &[
     ("create_10000", |b| b.create()),
     ("delete_10000", |b| b.delete()),
     ("untar", |b| b.run(&["tar", "xf", "sources.tar", "-C", "tree"])),
-    ("find_warm", |b| b.run(&["find", "tree", "-name", "x"])),
-    ("du_warm", |b| b.run(&["du", "-s", "tree"])),
+    ("find_warm", |b| b.best(|b| b.run(&["find", "tree", "-name", "x"]))),
+    ("du_warm", |b| b.best(|b| b.run(&["du", "-s", "tree"]))),
     ("find_cold", |b| forget().and_then(|()| b.run(&["find", "tree", "-name", "x"]))),
     ("du_cold", |b| forget().and_then(|()| b.run(&["du", "-s", "tree"]))),
     ("tar_cold", |b| forget().and_then(|()| b.run(&["tar", "cf", "-", "tree"]))),
@@ -109,6 +110,11 @@ impl Bench {
 
     fn open(&self, flags: u32) -> Result<Fd> {
         fs::open(&self.path("file"), O_RDWR | O_CREAT | flags, 0o600)
+    }
+
+    /// The least of a few runs: what the host does meanwhile only makes them longer.
+    fn best(&mut self, item: Item) -> Result<u64> {
+        (0..5).try_fold(u64::MAX, |best, _| Ok(best.min(item(self)?)))
     }
 
     /// A page's number in the file (xorshift, so the same for every kernel).
