@@ -226,6 +226,7 @@ pub const FS_IMMUTABLE_FL: u32 = 0x10;
 pub const FS_APPEND_FL: u32 = 0x20;
 pub const FS_NODUMP_FL: u32 = 0x40;
 pub const FS_NOATIME_FL: u32 = 0x80;
+pub const FS_DIRSYNC_FL: u32 = 0x1_0000;
 
 /// The same in the words of FS_IOC_FSGETXATTR.
 pub const FS_XFLAG_IMMUTABLE: u32 = 0x8;

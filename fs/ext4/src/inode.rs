@@ -381,6 +381,11 @@ impl InodeOps for ExtNode {
         Ok(())
     }
 
+    fn sync_metadata(&self, _inode: &InodeRef) -> Result<()> {
+        let (fs, tid) = (&self.instance.fs, self.node.tid());
+        if fs.is_committed(tid) { Ok(()) } else { fs.commit(tid) }
+    }
+
     fn generation(&self, _inode: &InodeRef) -> Result<u32> {
         Ok(self.stat().generation)
     }

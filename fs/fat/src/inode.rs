@@ -302,6 +302,11 @@ impl InodeOps for FatNode {
         self.instance.leave(self.ino);
     }
 
+    fn sync_metadata(&self, inode: &InodeRef) -> Result<()> {
+        self.write_times(&**inode)?;
+        self.instance.sync_metadata()
+    }
+
     fn own_name(&self) -> Option<Vec<u8>> {
         Some(self.name.lock().to_vec())
     }

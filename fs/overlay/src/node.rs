@@ -205,6 +205,12 @@ impl InodeOps for Node {
         self
     }
 
+    fn sync_metadata(&self, _inode: &InodeRef) -> Result<()> {
+        let _layers = task::stacked();
+        let Some(upper) = self.upper().filter(|_| !self.fs.volatile) else { return Ok(()) };
+        upper.inode().ops.sync_metadata(upper.inode())
+    }
+
     fn released(&self, _last: &LastState) {
         if let Some(upper) = self.upper() {
             self.fs.leave(key(upper.inode()));

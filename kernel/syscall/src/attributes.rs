@@ -50,7 +50,9 @@ fn set_flags(ctx: &Ctx, file: &File, flags: u32) -> Result<()> {
         return Err(Errno::EPERM);
     }
     let _contents = inode.contents.write();
-    inode.ops.set_file_flags(inode, flags)
+    let was_synchronous = inode.is_synchronous();
+    inode.ops.set_file_flags(inode, flags)?;
+    if was_synchronous { inode.ops.sync_metadata(inode) } else { Ok(()) }
 }
 
 /// EOPNOTSUPP for flags without another name; EINVAL for quotas of projects and hints about extents.

@@ -4,7 +4,7 @@ use crate::fs::{caller, descriptor_limit, id, write_stat};
 use crate::{Ctx, Errno, Result};
 use abi::cap::CAP_DAC_READ_SEARCH;
 use abi::fcntl::*;
-use abi::fs::{PATH_MAX, UMOUNT_NOFOLLOW};
+use abi::fs::{MS_SYNCHRONOUS, PATH_MAX, ST_SYNCHRONOUS, UMOUNT_NOFOLLOW};
 use abi::resource::RLIMIT_FSIZE;
 use abi::signal::{SIGXFSZ, SigInfo};
 use abi::stat::*;
@@ -524,7 +524,8 @@ pub(crate) fn write_statfs(place: &Path, buf: usize) -> Result<usize> {
     let mut out = place.inode().sb.statfs()?;
     let mut flags = place.mount.flags();
     flags.set(vfs::MountFlags::RDONLY, place.mount.is_read_only());
-    out.f_flags = flags.to_statfs();
+    let synchronous = place.mount.sb().synchronous() & MS_SYNCHRONOUS != 0;
+    out.f_flags = flags.to_statfs() | if synchronous { ST_SYNCHRONOUS } else { 0 };
     usermem::write_bytes(buf, &out.to_bytes())?;
     Ok(0)
 }

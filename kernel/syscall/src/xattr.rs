@@ -101,6 +101,9 @@ fn change(ctx: &Ctx, place: &Path, name: &[u8], value: Option<&[u8]>, flags: u32
         if is_list && value.is_some() {
             acl::changed(&caller(ctx), inode)?;
         }
+        if inode.is_synchronous() {
+            inode.ops.sync_metadata(inode)?;
+        }
     }
     notify::dentry(&place.dentry, IN_ATTRIB);
     Ok(0)

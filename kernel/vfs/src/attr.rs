@@ -327,7 +327,8 @@ pub(crate) fn resize(inode: &InodeRef, size: u64, size_limit: u64, cred: Option<
     inode.ops.setattr(
         inode,
         &SetAttr { size: Some(size), mtime: Some(now), ctime: Some(now), ..SetAttr::default() },
-    )
+    )?;
+    if inode.is_synchronous() { inode.ops.sync_metadata(inode) } else { Ok(()) }
 }
 
 /// access(2): the caller's credentials are those of [`Cred::for_access`] or, with AT_EACCESS, its own.

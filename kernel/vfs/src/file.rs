@@ -486,14 +486,16 @@ impl File {
         let result = self.retry(PollEvents::WRITABLE, nowait, || self.ops.write(self, pos, buf));
         let result = self.did(IN_MODIFY, result);
         match result {
-            Ok(done) if done > 0 && self.flags() & O_DSYNC | buf.sync != 0 => {
+            Ok(done)
+                if done > 0 && (self.flags() & O_DSYNC | buf.sync != 0 || self.inode().is_synchronous()) =>
+            {
                 self.write_through(*pos, done, buf.sync)
             }
             result => result,
         }
     }
 
-    /// O_SYNC and O_DSYNC, RWF_SYNC and RWF_DSYNC: the `done` bytes before `end` are on the medium when a write returns.
+    /// O_SYNC and O_DSYNC, RWF_SYNC and RWF_DSYNC, or the file itself ([`Inode::is_synchronous`]): the `done` bytes before `end` are on the medium when a write returns.
     #[cold]
     fn write_through(&self, end: u64, done: usize, asked: u32) -> Result<usize> {
         if self.traits.contains(FileTraits::REGULAR) {

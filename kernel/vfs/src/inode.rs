@@ -13,7 +13,8 @@ use crate::locks::InodeLocks;
 use crate::notify;
 use crate::path::Path;
 use crate::superblock::SuperBlock;
-use abi::fcntl::FS_NOATIME_FL;
+use abi::fcntl::{FS_DIRSYNC_FL, FS_NOATIME_FL, FS_SYNC_FL};
+use abi::fs::MS_SYNCHRONOUS;
 use abi::stat::{DevId, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK};
 use abi::{Errno, errno::Result};
 use alloc::boxed::Box;
@@ -225,6 +226,12 @@ pub trait InodeOps: Send + Sync + 'static {
     /// Changes them, rights checked, and [`Inode::set_attributes`]. EOPNOTSUPP for flags that cannot be set.
     fn set_file_flags(&self, inode: &InodeRef, flags: u32) -> Result<()> {
         Err(Errno::ENOTTY)
+    }
+
+    /// What was changed of it without its contents, names in a directory included, is on the medium when this returns.
+    /// May be called with its contents lock held. Memory is as good a medium as there is.
+    fn sync_metadata(&self, inode: &InodeRef) -> Result<()> {
+        Ok(())
     }
 
     /// The number that tells a file from one that had its inode before (FS_IOC_GETVERSION).
@@ -518,7 +525,7 @@ impl<T: InodeOps + ?Sized> Inode<T> {
         self.btime.store(at, Relaxed);
     }
 
-    /// The flags of chattr(1) that the generic code looks at: immutable, append only, no access times.
+    /// The flags of chattr(1) that the generic code looks at: immutable, append only, no access times, synchronous.
     #[inline]
     pub fn attributes(&self) -> u32 {
         self.attributes.load(Relaxed)
@@ -527,6 +534,19 @@ impl<T: InodeOps + ?Sized> Inode<T> {
     /// The file system's word on them, when the inode is made and when they change.
     pub fn set_attributes(&self, flags: u32) {
         self.attributes.store(flags, Relaxed);
+    }
+
+    /// Whether what is written to it is on the medium before a call returns, by mount(8)'s `sync` or chattr(1)'s `S`
+    /// (Linux's IS_SYNC).
+    #[inline]
+    pub fn is_synchronous(&self) -> bool {
+        self.attributes() & FS_SYNC_FL != 0 || self.sb.synchronous() & MS_SYNCHRONOUS != 0
+    }
+
+    /// Whether changes of the names in this directory are (Linux's IS_DIRSYNC).
+    #[inline]
+    pub fn has_synchronous_names(&self) -> bool {
+        self.attributes() & (FS_SYNC_FL | FS_DIRSYNC_FL) != 0 || self.sb.synchronous() != 0
     }
 
     /// Whether it may have an access control list; if not, it has none.

@@ -87,8 +87,10 @@ impl MountFlags {
         out | if relatime { ST_RELATIME } else { 0 }
     }
 
-    fn show(self, out: &mut dyn fmt::Write) -> fmt::Result {
+    /// `general`: what stands behind the first word.
+    fn show(self, general: &str, out: &mut dyn fmt::Write) -> fmt::Result {
         out.write_str(if self.contains(MountFlags::RDONLY) { "ro" } else { "rw" })?;
+        out.write_str(general)?;
         for (flag, name) in [
             (MountFlags::NOSUID, ",nosuid"),
             (MountFlags::NODEV, ",nodev"),
@@ -331,9 +333,25 @@ pub fn mount(
         return move_mount(caller, source, &target);
     }
     let fs = find_filesystem(fs_name)?;
-    let root = fs.mount(source, flags, data, caller)?;
+    let root = make_instance(fs, source, flags, data, caller)?;
     let _tree = TREE.lock();
     add(Mount::new(root, MountFlags::from_ms(flags)), target)
+}
+
+/// Makes or finds an instance of a file system and gives its root. One that is mounted keeps its flags.
+pub(crate) fn make_instance(
+    fs: &dyn crate::FsType,
+    source: &[u8],
+    flags: u64,
+    data: &[u8],
+    caller: &Caller,
+) -> Result<Arc<Dentry>> {
+    let root = fs.mount(source, flags, data, caller)?;
+    let sb = &root.inode().sb;
+    if sb.mounts.load(Relaxed) == 0 {
+        sb.set_synchronous(flags);
+    }
+    Ok(root)
 }
 
 /// Puts a new mount on a place; on top of what is there.
@@ -427,6 +445,8 @@ fn remount(target: &Path, flags: u64, data: &[u8]) -> Result<()> {
     }
     sb.ops.remount(sb, flags, data)?;
     sb.set_read_only(flags & MS_RDONLY != 0);
+    // Linux's MS_RMT_MASK: dirsync stays as it was.
+    sb.set_synchronous(flags & MS_SYNCHRONOUS | sb.synchronous() & MS_DIRSYNC);
     set_mount_flags(mount, flags)
 }
 
@@ -440,6 +460,7 @@ pub(crate) fn reconfigure(sb: &Arc<SuperBlock>, flags: u64, data: &[u8]) -> Resu
     }
     sb.ops.remount(sb, flags, data)?;
     sb.set_read_only(flags & MS_RDONLY != 0);
+    sb.set_synchronous(flags);
     CHANGES.announce();
     Ok(())
 }
@@ -637,6 +658,17 @@ pub(crate) fn super_options(sb: &SuperBlock) -> String {
     out
 }
 
+/// The options of every kind of file system.
+fn general_options(sb: &SuperBlock) -> &'static str {
+    let has = |flag| sb.synchronous() & flag != 0;
+    match (has(MS_SYNCHRONOUS), has(MS_DIRSYNC)) {
+        (true, true) => ",sync,dirsync",
+        (true, false) => ",sync",
+        (false, true) => ",dirsync",
+        (false, false) => "",
+    }
+}
+
 /// The text of /proc/PID/mounts for a process with this root.
 pub fn show_mounts(root: &Path, out: &mut dyn fmt::Write) -> fmt::Result {
     for (mount, place) in visible(root) {
@@ -647,7 +679,7 @@ pub fn show_mounts(root: &Path, out: &mut dyn fmt::Write) -> fmt::Result {
         write!(out, " {} ", sb.fs_name)?;
         let mut flags = mount.flags();
         flags.set(MountFlags::RDONLY, mount.is_read_only());
-        flags.show(out)?;
+        flags.show(general_options(sb), out)?;
         writeln!(out, "{} 0 0", super_options(sb))?;
     }
     Ok(())
@@ -677,14 +709,14 @@ pub fn show_mountinfo(root: &Path, out: &mut dyn fmt::Write) -> fmt::Result {
         out.write_char(' ')?;
         text::write_escaped(out, &place, b" \t\n#")?;
         out.write_char(' ')?;
-        mount.flags().show(out)?;
+        mount.flags().show("", out)?;
         if mount.flags().contains(MountFlags::UNBINDABLE) {
             out.write_str(" unbindable")?;
         }
         write!(out, " - {} ", sb.fs_name)?;
         text::write_escaped(out, shown_source(sb).as_bytes(), b" \t\n#")?;
         let access = if sb.is_read_only() { "ro" } else { "rw" };
-        writeln!(out, " {access}{}", super_options(sb))?;
+        writeln!(out, " {access}{}{}", general_options(sb), super_options(sb))?;
     }
     Ok(())
 }

@@ -51,7 +51,7 @@ pub fn stat(caller: &Caller, id: u64, asked: u64) -> Result<(StatMount, Vec<u8>)
     if wants(STATMOUNT_SB_BASIC) {
         (out.sb_dev_major, out.sb_dev_minor) = (sb.dev.major, sb.dev.minor);
         out.sb_magic = sb.magic.into();
-        out.sb_flags = if sb.is_read_only() { MS_RDONLY as u32 } else { 0 };
+        out.sb_flags = (sb.synchronous() | if sb.is_read_only() { MS_RDONLY } else { 0 }) as u32;
         out.mask |= STATMOUNT_SB_BASIC;
     }
     if wants(STATMOUNT_MNT_BASIC) {

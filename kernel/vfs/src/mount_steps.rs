@@ -93,7 +93,8 @@ pub fn pick(caller: &Caller, place: &Path) -> Result<Arc<File>> {
     if !place.is_mount_root() {
         return Err(Errno::EINVAL);
     }
-    let flags = if place.mount.sb().is_read_only() { MS_RDONLY } else { 0 };
+    let sb = place.mount.sb();
+    let flags = sb.synchronous() | if sb.is_read_only() { MS_RDONLY } else { 0 };
     Ok(file(None, Phase::Mounted, Some(place.dentry.clone()), flags))
 }
 
@@ -169,7 +170,7 @@ impl Context {
         check_right(caller)?;
         let kind = self.kind.ok_or(Errno::EBUSY)?;
         let (source, options, flags) = self.begin(Phase::New)?;
-        let result = kind.mount(&source, flags, &options, caller);
+        let result = mount::make_instance(kind, &source, flags, &options, caller);
         let mut state = self.state.lock();
         match result {
             Ok(root) => {

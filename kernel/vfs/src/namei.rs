@@ -67,7 +67,14 @@ fn instantiate(dir: &Arc<Dentry>, last: &LastName, inode: InodeRef) -> Result<Ar
         return Ok(dentry);
     }
     let known = dcache::insert(dir, &last.name, last.hash, Some(dentry.clone()))?;
+    sync_names(dir.inode())?;
     Ok(known.unwrap_or(dentry))
+}
+
+/// The end of a change of names: where the directory asks for that, it is on the medium now. An error says that it
+/// may not be; the change stands.
+fn sync_names(dir: &InodeRef) -> Result<()> {
+    if dir.has_synchronous_names() { dir.ops.sync_metadata(dir) } else { Ok(()) }
 }
 
 /// Makes a regular file in a locked directory, where the name is free: open(2) with O_CREAT.
@@ -202,7 +209,7 @@ pub fn unlink(caller: &Caller, start: Start, path: &[u8]) -> Result<()> {
     drop(contents);
     // The last reference to the file drops here, with no lock held: its pages are freed now.
     drop(inode);
-    Ok(())
+    sync_names(dir.inode())
 }
 
 /// The name is gone: from the cache, and for those who watch, first the file if nobody has it open, then the directory.
@@ -247,7 +254,7 @@ pub fn rmdir(caller: &Caller, start: Start, path: &[u8]) -> Result<()> {
     let inode = forget(&dir.dentry, &last, victim);
     drop(contents);
     drop(inode);
-    Ok(())
+    sync_names(dir.inode())
 }
 
 /// renameat2(2).
@@ -355,7 +362,8 @@ fn rename_locked(
     if let Some(target) = target.filter(|_| exchange) {
         tell_moved(to, from, target.inode(), None);
     }
-    Ok(())
+    sync_names(new_dir.inode())?;
+    sync_names(old_dir.inode())
 }
 
 /// Tells those who watch of a rename, in which `replaced` lost a name.

@@ -3,6 +3,7 @@
 use crate::dentry::Dentry;
 use crate::fs_context::Caller;
 use crate::inode::InodeRef;
+use abi::fs::{MS_DIRSYNC, MS_SYNCHRONOUS};
 use abi::stat::{DevId, Statfs};
 use abi::{Errno, errno::Result};
 use alloc::boxed::Box;
@@ -96,6 +97,8 @@ pub struct SuperBlock {
     pub max_bytes: u64,
     pub ops: Box<dyn SuperOps>,
     read_only: AtomicBool,
+    /// Of [`MS_SYNCHRONOUS`] and [`MS_DIRSYNC`] those that were mounted with.
+    synchronous: AtomicU64,
     /// Held by rename across directories (Linux's s_vfs_rename_mutex).
     pub(crate) rename: task::Mutex<(), levels::Rename>,
     next_ino: AtomicU64,
@@ -131,6 +134,7 @@ impl NewSuper {
             max_bytes,
             ops: self.ops,
             read_only: AtomicBool::new(self.read_only),
+            synchronous: AtomicU64::new(0),
             rename: task::Mutex::new(()),
             next_ino: AtomicU64::new(1),
             mounts: AtomicU32::new(0),
@@ -156,6 +160,18 @@ impl SuperBlock {
 
     pub fn set_read_only(&self, on: bool) {
         self.read_only.store(on, Ordering::Relaxed);
+    }
+
+    /// Which of [`MS_SYNCHRONOUS`] (what is written) and [`MS_DIRSYNC`] (changes of names) are on the medium before a
+    /// call returns.
+    #[inline]
+    pub fn synchronous(&self) -> u64 {
+        self.synchronous.load(Ordering::Relaxed)
+    }
+
+    /// Takes these two of the flags of mount(2). The other mounts of the instance show them, too, as in Linux.
+    pub(crate) fn set_synchronous(&self, flags: u64) {
+        self.synchronous.store(flags & (MS_SYNCHRONOUS | MS_DIRSYNC), Ordering::Relaxed);
     }
 
     /// statfs(2) of this file system; `f_flags` is the mount's business.

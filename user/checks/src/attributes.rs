@@ -2,6 +2,7 @@
 //!
 //! Everything is in /tmp, so what is checked is the file system that is mounted there; run as root.
 
+use crate::caching;
 use crate::names::scratch;
 use crate::{Check, Failure, Outcome, ensure, equal, skip};
 use alloc::vec::Vec;
@@ -17,6 +18,7 @@ pub const CHECKS: &[Check] = &[
     ("append_only_file", append_only_file),
     ("append_only_directory", append_only_directory),
     ("no_access_times", no_access_times),
+    ("synchronous_file", synchronous_file),
     ("flags_of_others", flags_of_others),
     ("extended_flags", extended_flags),
     ("extents", extents),
@@ -37,6 +39,7 @@ const IMMUTABLE: u32 = 0x10;
 const APPEND: u32 = 0x20;
 const NODUMP: u32 = 0x40;
 const NOATIME: u32 = 0x80;
+const SYNC: u32 = 0x8;
 const KNOWN: u32 = IMMUTABLE | APPEND | NODUMP | NOATIME;
 
 /// Any call. Each use passes addresses of its own live memory with their true lengths, or none.
@@ -215,6 +218,42 @@ fn as_user(user: usize, groups: &[u32], f: impl FnOnce() -> bool) -> core::resul
         Some(code @ (0 | 1)) => Ok(code == 0),
         _ => Err(skip("cannot become another user")),
     }
+}
+
+/// Pages that are not on the disk; `None` where nothing tells.
+fn unwritten(fd: Fd) -> Result<Option<u64>> {
+    match caching::stat_of(fd, [0, 0], 0) {
+        Ok([_, dirty, writeback, ..]) => Ok(Some(dirty + writeback)),
+        Err(Errno::ENOSYS) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// chattr's `S`: what is written is on the disk when the call returns, and so with files that are made in such a
+/// directory.
+fn synchronous_file() -> Outcome {
+    scratch()?;
+    let file = Flagged::open(c"f", O_CREAT | O_RDWR)?;
+    let mut value = u64::from(flags(file.0)? | SYNC);
+    match ioctl(file.0, SETFLAGS, &mut value) {
+        Err(Errno::EOPNOTSUPP) => return Err(skip("no such flag on /tmp")),
+        set => set?,
+    }
+    io::write_all(file.0, &[7; 8192])?;
+    let Some(left) = unwritten(file.0)? else { return Err(skip("no cachestat")) };
+    equal!(left, 0);
+    equal!(io::pwrite(file.0, &[8; 10], 9000)?, 10);
+    equal!(unwritten(file.0)?, Some(0));
+    fs::mkdir(c"d", 0o755)?;
+    let dir = fs::open(c"d", O_RDONLY, 0)?;
+    let mut value = u64::from(flags(dir)? | SYNC);
+    ioctl(dir, SETFLAGS, &mut value)?;
+    let heir = fs::open(c"d/f", O_CREAT | O_RDWR, 0o644)?;
+    equal!(flags(heir)? & SYNC, SYNC);
+    io::write_all(heir, b"text")?;
+    equal!(unwritten(heir)?, Some(0));
+    fs::rename(c"d/f", c"d/g", 0)?;
+    Ok(fs::unlink(c"d/g")?)
 }
 
 fn flags_of_others() -> Outcome {

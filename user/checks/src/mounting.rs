@@ -11,6 +11,7 @@ pub const CHECKS: &[Check] = &[
     ("reconfigured", reconfigured),
     ("trees", trees),
     ("deep", deep),
+    ("general_options", general_options),
     ("moved", moved),
     ("attributes_change", attributes_change),
     ("numbers", numbers),
@@ -119,6 +120,26 @@ fn deep() -> Outcome {
             "not all are gone"
         );
         Ok(())
+    })
+}
+
+/// MS_SYNCHRONOUS and MS_DIRSYNC are shown; a remount changes the first only.
+fn general_options() -> Outcome {
+    const SYNCHRONOUS: u32 = 16;
+    const REMOUNT: u32 = 32;
+    const DIRSYNC: u32 = 128;
+    fn shown() -> Result<String> {
+        let line = line("/tmp/checks-mounting/a")?.unwrap_or_default();
+        Ok(line.split(' ').nth(3).unwrap_or_default().into())
+    }
+    below(|| {
+        fs::mount(c"general", A, c"tmpfs", SYNCHRONOUS | DIRSYNC, c"size=64k")?;
+        let both = shown()?;
+        ensure!(both.starts_with("rw,sync,dirsync,relatime"), "{both}");
+        fs::mount(c"general", A, c"tmpfs", REMOUNT, c"size=64k")?;
+        let one = shown()?;
+        ensure!(one.starts_with("rw,dirsync,relatime"), "{one}");
+        Ok(fs::umount(A, 0)?)
     })
 }
 
