@@ -7,7 +7,7 @@ use crate::process::{Membership, NewProcess, Process};
 use crate::rlimit::Charges;
 use crate::signal::{Handlers, ProcessSignals};
 use crate::thread::{NewThread, Thread};
-use crate::{Pid, Result, ptrace, rlimit, user, usermem};
+use crate::{Pid, Result, exit, ptrace, rlimit, user, usermem};
 use abi::Errno;
 use abi::cap::{CAP_SYS_ADMIN, CAP_SYS_RESOURCE};
 use abi::process::*;
@@ -293,8 +293,7 @@ fn new_task(
         name: thread.comm(),
         body: Box::new(move || {
             if body.exiting.load(SeqCst) {
-                body.forget_task();
-                return;
+                return exit::abandon(&body, local);
             }
             user::run(body, registers, local, move |ctx| {
                 let _ = usermem::write_opt(child_tid, &ctx.thread.tid());

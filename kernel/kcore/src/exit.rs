@@ -83,6 +83,19 @@ pub(crate) fn end(thread: Arc<Thread>, mut local: Local, status: i32) {
     }
 }
 
+/// Ends a thread that was made and then not wanted, because a signal came: nobody knows it and it has never run. On its
+/// own task, as [`end`], since files and memory may sleep when they go, and what drops a task must not.
+pub(crate) fn abandon(thread: &Thread, local: Local) {
+    drop(task::current().set_table(None));
+    thread.publish_files(None);
+    thread.publish_fs(None);
+    if thread.is_leader() {
+        thread.process().set_mm(None); // a process of its own, which it was to be the first thread of
+    }
+    drop(local);
+    thread.forget_task();
+}
+
 /// What a thread was to its process.
 struct Left {
     last: bool,

@@ -495,7 +495,8 @@ impl File {
         }
     }
 
-    /// O_SYNC and O_DSYNC, RWF_SYNC and RWF_DSYNC, or the file itself ([`Inode::is_synchronous`]): the `done` bytes before `end` are on the medium when a write returns.
+    /// O_SYNC and O_DSYNC, RWF_SYNC and RWF_DSYNC, or the file itself ([`crate::inode::Inode::is_synchronous`]): the
+    /// `done` bytes before `end` are on the medium when a write returns.
     #[cold]
     fn write_through(&self, end: u64, done: usize, asked: u32) -> Result<usize> {
         if self.traits.contains(FileTraits::REGULAR) {

@@ -1,9 +1,11 @@
 //! Making, ending and waiting for processes; who belongs to whom.
 
+use crate::hogs::Hog;
 use crate::{Check, Outcome, ensure, equal};
 use alloc::ffi::CString;
 use alloc::format;
 use rt::nr::*;
+use rt::signal::Action;
 use rt::{Errno, Result, io, process, signal, syscall, thread, time};
 
 pub const CHECKS: &[Check] = &[
@@ -20,6 +22,7 @@ pub const CHECKS: &[Check] = &[
     ("parents_death", parents_death),
     ("thread_exit_group", thread_exit_group),
     ("many_children", many_children),
+    ("fork_under_signals", fork_under_signals),
     ("vfork", vfork),
     ("credentials", credentials),
     ("limits", limits),
@@ -301,6 +304,31 @@ fn many_children() -> Outcome {
             equal!((round, process::wait_exit(pid)?.exit_code()), (round, Some(n)));
         }
     }
+    Ok(())
+}
+
+extern "C" fn nothing(_: i32) {}
+
+/// A fork that a signal meets is given up on the way and made again: nothing of the first attempt stays.
+fn fork_under_signals() -> Outcome {
+    signal::set_action(SIGUSR1, Action::Handle(nothing), 0, 0)?;
+    let parent = process::getpid();
+    let Some(sender) = process::fork()? else {
+        while process::kill(parent, SIGUSR1).is_ok() {
+            time::sleep_ns(700_000);
+        }
+        process::exit(0)
+    };
+    let sender = Hog(sender);
+    let (read, write) = io::pipe(0)?;
+    for _ in 0..100 {
+        equal!(process::in_child(|| 7)?.exit_code(), Some(7));
+    }
+    drop(sender);
+    // Nobody has the other end any more.
+    io::close(write)?;
+    equal!(io::read(read, &mut [0])?, 0);
+    equal!(process::wait(-1, WNOHANG), Err(Errno::ECHILD));
     Ok(())
 }
 
