@@ -67,6 +67,10 @@ const ITEMS: &[(&str, Item)] = &[
 
 /// Runs the items of those names in `dir`, without names all; how many failed.
 pub fn run(dir: &'static str, names: &[&str]) -> u32 {
+    if let Some(unknown) = names.iter().find(|name| ITEMS.iter().all(|(item, _)| item != *name)) {
+        eprintln!("bench: no item {unknown} of --disk");
+        return 1;
+    }
     let Ok(at) = mm::map_anonymous(PIECE) else { return 1 };
     // SAFETY: 1. the mapping is `PIECE` bytes long, zeroed, and stays to the end of the program.
     let buffer = unsafe { core::slice::from_raw_parts_mut(at as *mut u8, PIECE) };
