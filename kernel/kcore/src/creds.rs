@@ -24,10 +24,10 @@ use vfs::{CapSet, Cred};
 /// "Leave as it is" in setreuid and setresuid.
 pub const UNCHANGED: u32 = u32::MAX;
 
-/// Makes `cred` the thread's. What depends on who a process is follows: its user's counts, dumpability.
+/// Makes `cred` the thread's. What depends on who a process is comes first, that nobody sees the new ids without it:
+/// its user's counts, dumpability.
 pub(crate) fn commit(ctx: &mut Ctx, cred: Arc<Cred>) {
     let old = core::mem::replace(&mut ctx.local.cred, cred.clone());
-    ctx.thread.publish_cred(cred.clone());
     let more = !cred.permitted.is_subset_of(old.permitted);
     if old.euid != cred.euid
         || old.egid != cred.egid
@@ -41,6 +41,7 @@ pub(crate) fn commit(ctx: &mut Ctx, cred: Arc<Cred>) {
     if old.uid != cred.uid {
         ctx.process.move_charges(cred.uid);
     }
+    ctx.thread.publish_cred(cred);
 }
 
 fn has(cred: &Cred, capability: u32) -> Result<()> {
