@@ -151,25 +151,45 @@ fn end_process(process: &Arc<Process>, thread: &Thread) {
     {
         jobs::hang_up_if_stopped(&group);
     }
-    process.set_state(ProcessState::Zombie);
+    // From living to gone in one step, if so: who ignores its children finds no zombie to wait for.
+    let parent = process.parent();
+    let unwanted = parent.is_none_or(|parent| wish(&parent, process).unwanted);
+    process.set_state(if unwanted { ProcessState::Reaped } else { ProcessState::Zombie });
     process.exit_wait.wake_all();
-    announce_end(process);
+    announce_end(process, unwanted);
 }
 
-/// Tells the parent. A parent that does not want to know reaps by that.
-fn announce_end(process: &Arc<Process>) {
+/// What a parent's action for SIGCHLD says about a child that ends.
+struct Wish {
+    /// No zombie.
+    unwanted: bool,
+    /// No signal.
+    silent: bool,
+}
+
+fn wish(parent: &Process, child: &Process) -> Wish {
+    let signal = child.exit_signal.load(Relaxed);
+    let action = parent.signals.lock().handlers.get(SIGCHLD);
+    let ignored = signal == SIGCHLD && action.handler == SIG_IGN;
+    Wish {
+        unwanted: ignored || signal == SIGCHLD && action.flags & SA_NOCLDWAIT != 0,
+        silent: ignored || signal == 0,
+    }
+}
+
+/// Tells the parent. A parent that does not want to know reaps by that; `reaped`: that has happened.
+fn announce_end(process: &Arc<Process>, reaped: bool) {
     let Some(parent) = process.parent() else {
         release(process);
         return;
     };
-    let signal = process.exit_signal.load(Relaxed);
-    let action = parent.signals.lock().handlers.get(SIGCHLD);
-    let unwanted = signal == SIGCHLD && (action.handler == SIG_IGN || action.flags & SA_NOCLDWAIT != 0);
-    if signal != 0 && !(unwanted && action.handler == SIG_IGN) {
+    let wish = wish(&parent, process);
+    if !wish.silent {
+        let signal = process.exit_signal.load(Relaxed);
         let info = SigInfo { signo: signal as i32, ..end_info(process) };
         let _ = signal::send_process(&parent, info);
     }
-    if unwanted && process.claim_reap() {
+    if reaped || wish.unwanted && process.claim_reap() {
         release(process);
     }
     parent.child_wait.wake_all();
@@ -231,7 +251,7 @@ fn orphan_children(process: &Arc<Process>, thread: &Thread) {
         // A new parent knows only SIGCHLD.
         child.exit_signal.store(SIGCHLD, Relaxed);
         if child.state() == ProcessState::Zombie {
-            announce_end(child);
+            announce_end(child, false);
         }
         let group = child.group();
         if !Arc::ptr_eq(&group, &process.group()) && jobs::is_orphaned(&group) {

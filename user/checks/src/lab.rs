@@ -57,12 +57,9 @@ fn penalty_shares() -> Outcome {
     let (slow, plain) = (Hog::start(cpu, || Ok(()))?, Hog::start(cpu, || Ok(()))?);
     lab::penalize(slow.0, 1_000_000)?;
     equal!(lab::penalty(slow.0)?, 1_000_000);
-    let share = hogs::share(&slow, &plain, 3_000_000_000)?;
-    ensure!((300..367).contains(&share), "the penalised one got {share} thousandths");
+    hogs::expect_share(&slow, &plain, 3_000_000_000, 300..367)?;
     lab::penalize(slow.0, 0)?;
-    let share = hogs::share(&slow, &plain, 2_000_000_000)?;
-    ensure!((450..550).contains(&share), "without penalty it got {share} thousandths");
-    Ok(())
+    hogs::expect_share(&slow, &plain, 2_000_000_000, 450..550)
 }
 
 /// Runs a check's part as another user; it ends with 0 when all is as it should be.
@@ -497,13 +494,11 @@ fn fair_server() -> Outcome {
         // SAFETY: 1. the kernel reads one number.
         unsafe { syscall!(__NR_sched_setscheduler, 0, 1, priority.as_ptr()) }.map(drop)
     })?;
-    let share = hogs::share(&fair, &urgent, 4_000_000_000)?;
-    ensure!((30..80).contains(&share), "the fair task got {share} thousandths");
+    hogs::expect_share(&fair, &urgent, 4_000_000_000, 30..80)?;
     fs::write_file(path, b"400000000")?;
-    let share = hogs::share(&fair, &urgent, 4_000_000_000)?;
+    let end = hogs::expect_share(&fair, &urgent, 4_000_000_000, 300..500);
     fs::write_file(path, b"50000000")?;
-    ensure!((300..500).contains(&share), "with 400 ms it got {share} thousandths");
-    Ok(())
+    end
 }
 
 /// What the kernel log holds.
@@ -544,8 +539,7 @@ fn watchdog() -> Outcome {
             .lines()
             .any(|line| line.contains(name) && line.contains(crime) && line.ends_with("eevdf takes over"));
         ensure!(told, "the log says nothing of {name}: {}", log.lines().last().unwrap_or(""));
-        let share = hogs::share(&hog, &victim, 500_000_000)?;
-        ensure!((350..650).contains(&share), "after {name}: {share} thousandths");
+        hogs::expect_share(&hog, &victim, 500_000_000, 350..650)?;
     }
     Ok(())
 }

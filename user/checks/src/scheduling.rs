@@ -209,9 +209,7 @@ fn shares_of_nice() -> Outcome {
     let cpu = hogs::first_cpu()?;
     let plain = Hog::start(cpu, || Ok(()))?;
     let nice = Hog::start(cpu, || call(__NR_setpriority, 0, 0, 5).map(drop))?;
-    let share = hogs::share(&plain, &nice, 3_000_000_000)?;
-    ensure!((700..800).contains(&share), "nice 0 got {share} thousandths beside nice 5");
-    Ok(())
+    hogs::expect_share(&plain, &nice, 3_000_000_000, 700..800)
 }
 
 /// 1024 against 3.
@@ -222,13 +220,7 @@ fn shares_of_idle() -> Outcome {
         let priority = [0u32];
         call(__NR_sched_setscheduler, 0, 5, priority.as_ptr() as usize).map(drop)
     })?;
-    let (plain_was, idle_was) = (plain.cpu_ns()?, idle.cpu_ns()?);
-    while plain.cpu_ns()? - plain_was < 2_000_000_000 {
-        time::sleep_ns(50_000_000);
-    }
-    let idle_ns = idle.cpu_ns()? - idle_was;
-    ensure!(idle_ns < 200_000_000, "SCHED_IDLE got {idle_ns} ns beside 2 s");
-    Ok(())
+    hogs::expect_share(&plain, &idle, 2_000_000_000, 910..1001)
 }
 
 /// A running task is on an allowed CPU when sched_setaffinity(2) returns.
@@ -282,12 +274,19 @@ fn all_run_on_one_cpu() -> Outcome {
         time::sleep_ns(10_000_000);
         start = used(&[0; 20])?;
     }
-    let mut since = used(&start)?;
-    while since.iter().sum::<u64>() < 4_000_000_000 {
-        time::sleep_ns(100_000_000);
-        since = used(&start)?;
+    // What one got too much, when the host stretched its slice, the others get later.
+    let (mut least, mut most) = (None, None);
+    for window in 1..=6 {
+        let mut since = used(&start)?;
+        while since.iter().sum::<u64>() < window * 4_000_000_000 {
+            time::sleep_ns(100_000_000);
+            since = used(&start)?;
+        }
+        (least, most) = (since.iter().min().copied(), since.iter().max().copied());
+        if most < least.map(|ns| 2 * ns) {
+            return Ok(());
+        }
     }
-    let (least, most) = (since.iter().min().copied(), since.iter().max().copied());
-    ensure!(most < least.map(|ns| 2 * ns), "least {least:?}, most {most:?}");
+    ensure!(false, "least {least:?}, most {most:?}");
     Ok(())
 }
