@@ -29,6 +29,9 @@ const LINE_CONTROL: usize = 3;
 const MODEM_CONTROL: usize = 4;
 const LINE_STATUS: usize = 5;
 
+/// In the line control register: the first two registers are the divisor.
+const DIVISOR_LATCH: u8 = 1 << 7;
+
 const RECEIVED: u8 = 1;
 const TRANSMIT_EMPTY: u8 = 1 << 5;
 const BOTH_EMPTY: u8 = 1 << 6;
@@ -162,8 +165,13 @@ pub fn init() -> Option<Arc<Tty>> {
     let tty = Tty::new("ttyS0".to_string(), DevId::new(TTY_S0.0, TTY_S0.1), uart.clone());
     let _ = uart.tty.set(tty.clone());
 
+    uart.put(LINE_CONTROL, DIVISOR_LATCH);
+    uart.put(DATA, 1); // 115,200 baud
+    uart.put(INTERRUPT_ENABLE, 0); // the divisor's upper half
     uart.put(LINE_CONTROL, 0b11); // 8 bits, no parity, 1 stop bit
-    uart.put(FIFO_CONTROL, 0b0000_0111); // FIFOs on and empty, interrupt at the first byte
+    // FIFOs on and empty, interrupt at 14 bytes, or when fewer wait for the time of four. QEMU hands over as many bytes
+    // at once as are left to the interrupt: at a level of one, a program's input comes a byte an interrupt.
+    uart.put(FIFO_CONTROL, 0b1100_0111);
     uart.put(MODEM_CONTROL, 0b1011); // DTR, RTS, and OUT2, which lets PC interrupts through
 
     let resumed = uart.clone();
