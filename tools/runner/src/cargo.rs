@@ -60,8 +60,10 @@ pub fn kernel(arch: Arch, toolchain: Toolchain, debug: bool) -> Result<PathBuf> 
 
 /// Builds the kernel in directories of `target`.
 pub fn kernel_in(target: &Path, arch: Arch, toolchain: Toolchain, debug: bool) -> Result<PathBuf> {
-    // Cargo's own lock covers its steps only: the vDSO is linked and the symbols are filled in between them.
-    let _one_at_a_time = places::lock(&target.join("kernel.lock"))?;
+    // Cargo's own lock covers its steps only, and the symbols are filled in after them. A lock for each build: while one
+    // is made another one, which is there already, can start a guest.
+    let profile = if debug { "debug" } else { "release" };
+    let _one_at_a_time = places::lock(&target.join("kernel").join(format!("{arch}-{profile}.lock")))?;
     let vdso = vdso(target, arch, toolchain)?;
     let mut build = build("build", arch, toolchain, &target.join("kernel"));
     build.args(["-p", "boot", "--bin", "ochre"]).env("OCHRE_VDSO", vdso);
@@ -92,6 +94,8 @@ pub fn programs(arch: Arch, toolchain: Toolchain) -> Result<Vec<Program>> {
 fn vdso(target: &Path, arch: Arch, toolchain: Toolchain) -> Result<PathBuf> {
     let source = places::root().join("user/vdso");
     let dir = target.join("user").join(arch.target());
+    // Cargo's own lock ends before the linker is called.
+    let _one_at_a_time = places::lock(&target.join("user").join(format!("vdso-{arch}.lock")))?;
     let (object, image) = (dir.join("vdso.o"), dir.join("vdso.so"));
     let mut build = build("rustc", arch, toolchain, &target.join("user"));
     // Link-time optimisation of the release profile would leave bitcode in place of code.

@@ -5,7 +5,9 @@
 //! so it must pass there, too.
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -53,6 +55,30 @@ impl Target {
         let append = vec!["oops=panic".into()];
         Machine { kernel: other_kernel(), debug: self.debug, append, ..Machine::new(self.arch) }
     }
+}
+
+/// How many guests [`on_each`] runs at once: one guest seldom keeps two of the host's CPUs busy, and while one target's
+/// kernel is built the other one's guest can run.
+const AT_ONCE: usize = 2;
+
+/// Calls `run` for each of `targets`, for some of them at once; answers in the order of `targets`. A panic of `run` is
+/// passed on.
+pub fn on_each<T: Send>(targets: &[Target], run: impl Fn(Target) -> T + Sync) -> Vec<T> {
+    let next = AtomicUsize::new(0);
+    let worker = || {
+        let mine = std::iter::from_fn(|| {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            targets.get(index).map(|&target| (index, run(target)))
+        });
+        mine.collect::<Vec<_>>()
+    };
+    let mut answers = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(worker)).collect();
+        let joined = workers.into_iter().map(|worker| worker.join().unwrap_or_else(|e| resume_unwind(e)));
+        joined.flatten().collect::<Vec<_>>()
+    });
+    answers.sort_by_key(|&(index, _)| index);
+    answers.into_iter().map(|(_, answer)| answer).collect()
 }
 
 fn other_kernel() -> Option<PathBuf> {
@@ -111,4 +137,16 @@ pub fn sh_with_input(
 /// As [`sh_with_input`], with an empty stdin.
 pub fn sh(runner: &str, target: impl Into<Target>, script: &str) -> Result<Finished> {
     sh_with_input(runner, target, script, b"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_target_has_its_answer() {
+        let targets = [Arch::Riscv64, Arch::X86_64, Arch::Riscv64].map(Target::from);
+        assert_eq!(on_each(&targets, |target| target), targets);
+        assert_eq!(on_each(&[], |target| target), []);
+    }
 }

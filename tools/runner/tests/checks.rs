@@ -53,26 +53,28 @@ fn failures(report: &str) -> String {
     report.lines().filter(|line| !line.starts_with("ok ")).collect::<Vec<_>>().join("\n")
 }
 
-#[test]
-fn the_guest_does_what_linux_does() {
+/// Runs every group in a guest of `target`; what went wrong, one problem a line.
+fn problems(target: Target) -> Vec<String> {
     let mut problems = Vec::new();
-    for target in Target::all() {
-        for group in GROUPS {
-            match testing::sh(RUNNER, target, &format!("checks {group}")) {
-                Ok(finished) if !finished.out.contains(" passed, ") => {
-                    problems.push(format!(
-                        "{target}: checks {group} did not end: {}{}",
-                        finished.out, finished.err
-                    ));
-                }
-                Ok(finished) => {
-                    let failed = finished.out.lines().filter(|line| line.starts_with("FAIL "));
-                    problems.extend(failed.map(|line| format!("{target}: {line}")));
-                }
-                Err(e) => problems.push(format!("{e:#}")),
+    for group in GROUPS {
+        match testing::sh(RUNNER, target, &format!("checks {group}")) {
+            Ok(finished) if !finished.out.contains(" passed, ") => {
+                let said = format!("{}{}", finished.out, finished.err);
+                problems.push(format!("{target}: checks {group} did not end: {said}"));
             }
+            Ok(finished) => {
+                let failed = finished.out.lines().filter(|line| line.starts_with("FAIL "));
+                problems.extend(failed.map(|line| format!("{target}: {line}")));
+            }
+            Err(e) => problems.push(format!("{e:#}")),
         }
     }
+    problems
+}
+
+#[test]
+fn the_guest_does_what_linux_does() {
+    let problems = testing::on_each(&Target::all(), problems).concat();
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
