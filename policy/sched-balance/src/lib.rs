@@ -76,8 +76,11 @@ pub struct Move {
 /// The CPU for a fair task that wakes. `None` when `allowed` is empty.
 ///
 /// 1. With a waker that is alone on its CPU and will sleep soon: there, it is about to be free.
-/// 2. Where it ran last, if that is idle.
-/// 3. The waker's CPU, if idle (an interrupt woke it), or another idle one near where it ran last.
+/// 2. The waker's CPU, if that is idle: an interrupt woke the task there. This CPU is awake and about to look for
+///    work; where the task ran last may have a warmer cache, but sleeps, and is woken by another interrupt. (Linux
+///    goes to where it ran last. That costs each read of a disk two CPUs' wake-ups, where all interrupts of a
+///    device come to one CPU.)
+/// 3. Where it ran last, if that is idle, or another idle one near it.
 /// 4. None is idle: where it ran last, unless the waker's queue is clearly shorter.
 pub fn place_woken(cpus: &impl Cpus, allowed: &[u64], wake: Wake) -> Option<usize> {
     let Wake { prev, waker, .. } = wake;
@@ -86,7 +89,7 @@ pub fn place_woken(cpus: &impl Cpus, allowed: &[u64], wake: Wake) -> Option<usiz
     if waker_leaves && may(waker) && cpus.nr_running(waker) <= 1 && cpus.rt_priority(waker) == 0 {
         return Some(waker);
     }
-    for candidate in [prev, waker] {
+    for candidate in [waker, prev] {
         if may(candidate) && is_idle(cpus, candidate) {
             return Some(candidate);
         }

@@ -50,6 +50,8 @@ fn wake(prev: usize, waker: usize) -> Wake {
 fn where_a_task_wakes() {
     let table: &[(&[u32], &[u64], Wake, Option<usize>, &str)] = &[
         (&[0, 0, 1, 0], ALL, wake(1, 2), Some(1), "where it was, idle"),
+        (&[0, 0, 0, 0], ALL, wake(1, 2), Some(2), "an interrupt of an idle CPU: there"),
+        (&[0, 0, 0, 0], &[0b1011], wake(1, 2), Some(1), "not against its affinity"),
         (&[0, 1, 1, 0], ALL, wake(1, 2), Some(3), "the next idle one after it"),
         (&[0, 1, 1, 1], ALL, wake(1, 2), Some(0), "cyclically"),
         (&[1, 1, 1, 1], ALL, wake(1, 2), Some(1), "nobody idle: where it was"),
