@@ -97,6 +97,9 @@ pub fn set_enabled(line: u32, on: bool) {
 }
 
 /// Handles all lines that wait. On CPU 0, interrupts masked.
+///
+/// Whether another line waits, the CPU's own register tells: asking the controller is one more access to a device, which
+/// a hypervisor or an emulator has to be entered for.
 pub fn dispatch(handle: fn(u32)) {
     let Some(io) = registers() else { return };
     let claim = CONTEXT + CONTEXT_STRIDE * TARGET.load(Ordering::Relaxed) + CLAIM;
@@ -107,5 +110,8 @@ pub fn dispatch(handle: fn(u32)) {
         }
         handle(line);
         io.write32(claim, line);
+        if csr::read!("sip") & 1 << csr::IRQ_EXTERNAL == 0 {
+            return;
+        }
     }
 }
