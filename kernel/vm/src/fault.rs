@@ -231,7 +231,11 @@ impl AddressSpace {
             }
             return self.fault_file_private_write(vma, file, va);
         }
-        if self.map_around(vma, &file.mapping, va)? {
+        let (hit, mapped) = self.map_around(vma, &file.mapping, va)?;
+        if let Some(ahead) = file.file.readahead() {
+            ahead.found_mapped(mapped);
+        }
+        if hit {
             return Ok(Fault::Minor);
         }
         let flags = self.read_flags(&vma.data, &file.mapping);
@@ -246,8 +250,8 @@ impl AddressSpace {
         rights | if rights.contains(PteFlags::WRITE) { WRITTEN } else { TOUCHED }
     }
 
-    /// Maps the pages around `va` that are cached; says whether the one at `va` was among them.
-    fn map_around(&self, vma: &Vma<Area>, mapping: &Mapping, va: u64) -> Result<bool> {
+    /// Maps the pages around `va` that are cached; says whether the one at `va` was among them, and how many there were.
+    fn map_around(&self, vma: &Vma<Area>, mapping: &Mapping, va: u64) -> Result<(bool, usize)> {
         let window = around(vma, va);
         let first = page_index(vma, window.start);
         let count = (window.end - window.start) >> PAGE_SHIFT;
@@ -274,7 +278,7 @@ impl AddressSpace {
             mapped = done.unwrap_or(0);
         });
         self.rss.add(kind, mapped as i64);
-        Ok(hit)
+        Ok((hit, mapped))
     }
 
     /// Brings one page of the file into the cache and maps it.
@@ -540,8 +544,12 @@ fn fault_ahead(vma: &Vma<Area>, file: &FileBacking, index: u64) {
     }
     let Some(ahead) = file.file.readahead() else { return };
     match mapping.find_any(index) {
-        Some(folio) if folio.take_readahead() => mapping.run_ahead(ahead, index, 1, Patience::Try),
-        Some(_) => {}
+        Some(folio) => {
+            ahead.found_mapped(1);
+            if folio.take_readahead() {
+                mapping.run_ahead(ahead, index, 1, Patience::Try);
+            }
+        }
         None => {
             let sequential = vma.data.flags.contains(VmFlags::SEQ_READ);
             if let Some(plan) = ahead.plan_fault(mapping, index, sequential) {

@@ -500,7 +500,8 @@ impl Mapping {
         stat
     }
 
-    /// Runs `action` on the filled folios of a range within the file, under the tree's lock.
+    /// Runs `action` on the filled folios of a range within the file, under the tree's lock. Those whose use starts the
+    /// next read-ahead are passed over: the fault that they get then is how their use is noticed.
     pub(crate) fn with_cached(&self, range: Range<u64>, action: impl FnOnce(Filled<'_>)) {
         let end = range.end.min(pages_of(self.size()));
         action(self.pages.lock().filled(range.start..end));

@@ -44,7 +44,7 @@ impl<'a> Iterator for Filled<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<(u64, &'a Folio)> {
-        self.0.find(|(_, folio)| folio.uptodate())
+        self.0.find(|(_, folio)| folio.uptodate() && !folio.readahead())
     }
 }
 

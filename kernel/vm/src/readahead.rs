@@ -6,6 +6,11 @@ use readahead::{Plan, Window};
 use sync::SpinLock;
 use sync::levels::Leaf;
 
+/// With so many misses more than pages found, a mapped file counts as read here and there: no windows (Linux's
+/// MMAP_LOTSAMISS).
+const MISSES_MANY: u32 = 100;
+/// The most that are counted, so that a file which is read otherwise one day is found out.
+const MISSES_MAX: u32 = 10 * MISSES_MANY;
 /// No page was used yet.
 const NONE: u64 = u64::MAX;
 
@@ -16,7 +21,7 @@ pub struct Readahead {
     /// How many times the device's read-ahead may be read ahead: 0 none (POSIX_FADV_RANDOM), 2 for files that are read
     /// in order.
     factor: AtomicU32,
-    /// Faults that missed without a pattern, less those that found their page.
+    /// Faults that missed without a pattern, less the pages that faults found.
     mapped_misses: AtomicU32,
 }
 
@@ -85,15 +90,26 @@ impl Readahead {
 
     /// A fault missed page `index`: what to read, if anything more than the page.
     pub(crate) fn plan_fault(&self, mapping: &Mapping, index: u64, sequential: bool) -> Option<Plan> {
-        /// After so many useless windows a file counts as read here and there (Linux's MMAP_LOTSAMISS).
-        const TOO_MANY: u32 = 100;
         if sequential || self.previous.load(Relaxed).wrapping_add(1) == index {
             return Some(self.plan_miss(mapping, index, 1));
         }
         let max = self.max(mapping);
-        if max == 0 || self.mapped_misses.fetch_add(1, Relaxed) > TOO_MANY {
+        if max == 0 {
             return None;
         }
-        Some(self.window.lock().around(index, max))
+        // Racing faults may lose a count; it is a guess anyway.
+        let misses = self.mapped_misses.load(Relaxed).saturating_add(1).min(MISSES_MAX);
+        self.mapped_misses.store(misses, Relaxed);
+        (misses <= MISSES_MANY).then(|| self.window.lock().around(index, max))
+    }
+
+    /// Faults on a mapping found so many pages in memory: the windows were worth reading.
+    #[inline]
+    pub(crate) fn found_mapped(&self, pages: usize) {
+        let misses = self.mapped_misses.load(Relaxed);
+        if misses > 0 && pages > 0 {
+            let pages = u32::try_from(pages).unwrap_or(u32::MAX);
+            self.mapped_misses.store(misses.saturating_sub(pages), Relaxed);
+        }
     }
 }

@@ -324,6 +324,12 @@ impl Folio {
         self.record().set_flag(flag::READAHEAD, true);
     }
 
+    /// Whether it is such a page.
+    #[inline]
+    pub fn readahead(&self) -> bool {
+        self.record().has_flag(flag::READAHEAD)
+    }
+
     /// Whether it was such a page; it is no longer.
     #[inline]
     pub fn take_readahead(&self) -> bool {

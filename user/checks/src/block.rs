@@ -18,6 +18,7 @@ pub const CHECKS: &[Check] = &[
     ("ends", ends),
     ("coherent", coherent),
     ("read_ahead", read_ahead),
+    ("mapped_read_ahead", mapped_read_ahead),
     ("direct_alignment", direct_alignment),
     ("mapped", mapped),
     ("zeroes", zeroes),
@@ -90,6 +91,47 @@ fn pages_read(fd: Fd, sectors: usize) -> core::result::Result<usize, Failure> {
     unsafe { rt::mm::unmap(at, PAGES * 4096) }?;
     io::close(reader)?;
     Ok(there.iter().filter(|page| **page & 1 != 0).count())
+}
+
+/// Touches a page in each window of `window` pages of a mapping, from the last window to the first, and then its
+/// neighbour; whether the first page of the window that was touched last is cached.
+fn touch_windows(fd: Fd, window: usize, windows: usize) -> core::result::Result<bool, Failure> {
+    let bytes = window * windows * 4096;
+    // SAFETY: 1. no memory is named.
+    unsafe { syscall!(__NR_fadvise64, fd, 0i64, 0i64, 4) }?;
+    // SAFETY: 1. a new place is asked for.
+    let at = unsafe { rt::mm::map(0, bytes, PROT_READ, MAP_SHARED, fd, 0) }?;
+    for number in (0..windows).rev() {
+        let middle = at + (number * window + window / 2) * 4096;
+        for page in [middle, middle + 4096] {
+            // SAFETY: 1. within the mapping, which nobody else writes.
+            unsafe { core::ptr::read_volatile(page as *const u8) };
+        }
+    }
+    let mut there = 0u8;
+    // SAFETY: 1. mincore writes a byte for each page.
+    unsafe { syscall!(__NR_mincore, at, 4096usize, &raw mut there) }?;
+    // SAFETY: 1. the mapping is this function's.
+    unsafe { rt::mm::unmap(at, bytes) }?;
+    Ok(there & 1 != 0)
+}
+
+/// What is touched here and there through a mapping is read with what is around it, however often that was a miss, as
+/// long as the pages around are used, too.
+fn mapped_read_ahead() -> Outcome {
+    const PAGES: usize = 8;
+    let fd = open(O_RDONLY)?;
+    let mut before = 0usize;
+    ioctl(fd, BLKRAGET, &mut before)?;
+    // SAFETY: 1. the argument is a number.
+    unsafe { syscall!(__NR_ioctl, fd, BLKRASET, PAGES * 8) }?;
+    let reader = open(O_RDONLY)?;
+    let cached = touch_windows(reader, PAGES, 300);
+    io::close(reader)?;
+    // SAFETY: 1. the argument is a number.
+    unsafe { syscall!(__NR_ioctl, fd, BLKRASET, before) }?;
+    ensure!(cached?, "the last window was not read");
+    Ok(())
 }
 
 /// BLKRASET, which is queue/read_ahead_kb, says how much is read.
