@@ -120,12 +120,12 @@ impl KernelEnv {
     }
 
     /// Bios for one piece of a write, by way of folios of their own.
-    fn submit(&self, write: &Write, batch: &Arc<Batch>, plug: &mut Plug) -> Result<()> {
+    fn submit(&self, write: &Write, flags: BioFlags, batch: &Arc<Batch>, plug: &mut Plug) -> Result<()> {
         let mut sector = write.block * self.block_size() as u64 >> SECTOR_SHIFT;
         // A bio's pieces are counted in pages; longer ones are cut by the block layer.
         for part in write.bytes.chunks(64 * PAGE) {
             let mut bio = Bio::new(Op::Write, sector)?;
-            bio.flags |= BioFlags::SYNC | BioFlags::META;
+            bio.flags |= BioFlags::SYNC | BioFlags::META | flags;
             for page in part.chunks(PAGE) {
                 let folio = Folio::alloc(0, AllocFlags::KERNEL)?;
                 folio.write(0, page);
@@ -207,13 +207,23 @@ impl Env for KernelEnv {
     fn write_raw(&self, writes: &[Write]) -> Result<()> {
         let batch = Batch::new();
         let mut plug = Plug::new();
-        let submitted = writes.iter().try_for_each(|write| self.submit(write, &batch, &mut plug));
+        let submitted =
+            writes.iter().try_for_each(|write| self.submit(write, BioFlags::empty(), &batch, &mut plug));
         drop(plug);
         batch.wait().and(submitted)
     }
 
     fn flush(&self) -> Result<()> {
         self.device.flush()
+    }
+
+    /// The block layer's flush machine goes from step to step in the interrupts that end them.
+    fn write_in_order(&self, write: &Write) -> Result<()> {
+        let batch = Batch::new();
+        let mut plug = Plug::new();
+        let submitted = self.submit(write, BioFlags::PREFLUSH | BioFlags::FUA, &batch, &mut plug);
+        drop(plug);
+        batch.wait().and(submitted)
     }
 
     fn discard(&self, runs: &[(u64, u64)]) -> Result<()> {

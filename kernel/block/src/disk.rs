@@ -234,6 +234,7 @@ impl Disk {
         for _ in 0..info.hw_queues {
             hw.push(HwQueue::new(info.depth)?);
         }
+        let flushes = Flushes::new(requests as usize)?;
         let disk = Arc::new_cyclic(|own: &Weak<Disk>| {
             Disk {
                 driver,
@@ -247,7 +248,7 @@ impl Disk {
                 pool: SpinLock::new(Pool { free, withheld: 0 }),
                 pool_wait: [const { WaitQueue::new(&"blk_mq_get_tag") }; 2],
                 requests,
-                flushes: SpinLock::new(Flushes::new()),
+                flushes: SpinLock::new(flushes),
                 wake: Once::new(),
                 watch: Once::new(),
                 watching: AtomicBool::new(false),

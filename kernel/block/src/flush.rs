@@ -12,6 +12,7 @@ use crate::bio::{Bio, BioFlags, Op};
 use crate::disk::Disk;
 use crate::request::{Request, Stage};
 use crate::stats::Group;
+use abi::Errno;
 use abi::errno::Result;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -27,8 +28,14 @@ pub(crate) struct Flushes {
 }
 
 impl Flushes {
-    pub(crate) fn new() -> Flushes {
-        Flushes { pending: Vec::new(), running: Vec::new(), own: Some(Box::new(Request::empty())) }
+    /// For a disk of so many requests: what an interrupt puts on a list needs no memory. ENOMEM.
+    pub(crate) fn new(requests: usize) -> Result<Flushes> {
+        let room = || -> Result<Vec<Box<Request>>> {
+            let mut list = Vec::new();
+            list.try_reserve_exact(requests).map_err(|_| Errno::ENOMEM)?;
+            Ok(list)
+        };
+        Ok(Flushes { pending: room()?, running: room()?, own: Some(Box::new(Request::empty())) })
     }
 }
 
@@ -108,11 +115,8 @@ impl Disk {
     fn flush_done(&self, own: Box<Request>, result: Result<()>) {
         let now_ns = arch::timer::now_ns();
         self.whole().stats().flushed(own.began_ns, now_ns);
-        let mut waiters = {
-            let mut flushes = self.flushes.lock();
-            flushes.own = Some(own);
-            core::mem::take(&mut flushes.running)
-        };
+        // No other flush is sent before these are off the list, whose room is the next one's.
+        let mut waiters = core::mem::take(&mut self.flushes.lock().running);
         for mut request in waiters.drain(..) {
             if result.is_ok() && request.stage == Stage::Pre && request.op != Op::Flush {
                 request.stage = Stage::Data;
@@ -121,11 +125,9 @@ impl Disk {
                 self.end_bios(request, result, now_ns);
             }
         }
-        // The list's room is kept for the next.
         let mut flushes = self.flushes.lock();
-        if flushes.running.capacity() == 0 {
-            flushes.running = waiters;
-        }
+        flushes.running = waiters;
+        flushes.own = Some(own);
         drop(flushes);
         self.kick_flush();
     }

@@ -80,6 +80,14 @@ pub trait Env: Send + Sync + Sized + 'static {
     /// Everything that the device has taken is on the medium.
     fn flush(&self) -> Result<()>;
 
+    /// Writes these when everything that the device has taken is on the medium, and waits until they are there, too. What
+    /// can give the device the three steps at once sleeps once, not three times.
+    fn write_in_order(&self, write: &Write) -> Result<()> {
+        self.flush()?;
+        self.write_raw(core::slice::from_ref(write))?;
+        self.flush()
+    }
+
     /// The device need not keep what these blocks (first, count) hold; waits. EOPNOTSUPP where there is no such thing.
     fn discard(&self, runs: &[(u64, u64)]) -> Result<()>;
 

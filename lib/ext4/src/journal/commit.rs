@@ -168,10 +168,8 @@ impl<E: Env> Fs<E> {
         }
         records.write_out()?;
         self.journal.event.wake();
-        self.env.flush()?;
-        records.commit(closed.tid)?;
-        records.write_out()?;
-        self.env.flush()?;
+        let commit = records.commit(closed.tid)?;
+        self.env.write_in_order(&commit)?;
         Ok(start)
     }
 }
@@ -192,10 +190,16 @@ struct Records<'a, E: Env> {
 }
 
 impl<E: Env> Records<'_, E> {
-    /// Appends one block.
-    fn push(&mut self, bytes: &[u8]) -> Result<()> {
+    /// Where the log's next block lies, which is taken.
+    fn next_place(&mut self) -> Result<u64> {
         let home = self.disk.map.find(self.disk.head).ok_or(Errno::EUCLEAN)?;
         self.disk.head = self.disk.next(self.disk.head);
+        Ok(home)
+    }
+
+    /// Appends one block.
+    fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        let home = self.next_place()?;
         let size = self.fs.geo.block_size;
         match self.lot.last_mut() {
             Some(last)
@@ -271,7 +275,8 @@ impl<E: Env> Records<'_, E> {
         Ok(())
     }
 
-    fn commit(&mut self, tid: Tid) -> Result<()> {
+    /// The record that makes the transaction valid, which goes into the log by itself.
+    fn commit(&mut self, tid: Tid) -> Result<Write> {
         let format = self.disk.format;
         let mut record = vec![0; format.block_size];
         format::put_header(&mut record, format::COMMIT, tid);
@@ -281,7 +286,7 @@ impl<E: Env> Records<'_, E> {
         format::put_be32(&mut record, format::COMMIT_TIME + 4, seconds as u32);
         format::put_be32(&mut record, format::COMMIT_TIME + 8, now.rem_euclid(1_000_000_000) as u32);
         format.seal_commit(&mut record);
-        self.push(&record)
+        Ok(Write { block: self.next_place()?, bytes: record })
     }
 }
 
