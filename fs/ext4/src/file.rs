@@ -256,11 +256,9 @@ impl FileOps for DirFile {
     }
 
     fn fsync(&self, file: &File, _start: u64, _end: u64, _data_only: bool) -> Result<()> {
+        // What a directory holds goes by way of transactions, each of which ends with a flush: what is committed is
+        // on the medium, and there are no data of its own that could still be in the device's cache.
         let node = ext(file.inode())?;
-        let fs = &node.instance.fs;
-        match fs.is_committed(node.node.tid()) {
-            true => node.instance.device().flush(),
-            false => fs.commit(node.node.tid()),
-        }
+        node.instance.fs.commit(node.node.tid())
     }
 }
