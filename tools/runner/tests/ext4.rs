@@ -263,3 +263,69 @@ fn what_fsync_promised_survives_a_power_cut() {
         }
     }
 }
+
+/// What a disk was asked to do, in order.
+enum Request {
+    /// The blocks of 4 KiB that were written.
+    Write(Vec<Vec<u8>>),
+    Flush,
+}
+
+/// The requests in a log of QEMU's driver `blklogwrites`: a header and one sector each, then what was written. Source:
+/// Linux's Documentation/admin-guide/device-mapper/log-writes.rst.
+fn requests(log: &[u8]) -> Vec<Request> {
+    const SECTOR: usize = 512;
+    const FLUSH: u64 = 1;
+    let number = |at: usize| u64::from_le_bytes(log[at..at + 8].try_into().expect("eight bytes"));
+    let (mut at, mut found) = (SECTOR, Vec::new());
+    while at + SECTOR <= log.len() {
+        let (sectors, flags) = (number(at + 8) as usize, number(at + 16));
+        at += SECTOR;
+        if flags & FLUSH != 0 {
+            found.push(Request::Flush);
+        } else if let Some(bytes) = log.get(at..at + sectors * SECTOR).filter(|bytes| !bytes.is_empty()) {
+            found.push(Request::Write(bytes.chunks(4096).map(Vec::from).collect()));
+        }
+        at += sectors * SECTOR;
+    }
+    found
+}
+
+/// Whether a block of the journal is a commit record (jbd2: magic number, kind 2).
+fn is_commit(block: &[u8]) -> bool {
+    block.starts_with(&[0xc0, 0x3b, 0x39, 0x98, 0, 0, 0, 2])
+}
+
+/// The device may put off what it was given until a flush. So one comes between the log and the record that makes it valid,
+/// and another before anything is written that relies on that.
+#[test]
+fn a_commit_record_lies_between_flushes() {
+    let Some(image) = Image::make("order", "-t ext4 -b 4096 -J size=4", 64) else { return };
+    let log = Image(image.0.with_extension("log"));
+    std::fs::write(&log.0, []).expect("room for a log");
+    let drive = format!(
+        "-device virtio-blk-device,drive=order -drive if=none,id=order,driver=blklogwrites,\
+         file.driver=file,file.filename={},log.driver=file,log.filename={}",
+        image.0.display(),
+        log.0.display()
+    );
+    let machine = Machine { qemu: Some(drive), ..Machine::new(Arch::Riscv64) };
+    let script = "mkdir -p /mnt; mount -t ext4 /dev/vda /mnt && cd /mnt || exit 9; i=0; \
+        while [ $i -lt 8 ]; do echo $i > f$i; sync f$i; sync .; i=$((i+1)); done; cd /; umount /mnt";
+    let (out, ended) = run_in(&machine, script, LONG);
+    assert_eq!(ended, Some(0), "{out}");
+    let requests = requests(&std::fs::read(&log.0).expect("the log"));
+    let mut commits = 0;
+    for (number, request) in requests.iter().enumerate() {
+        let Request::Write(blocks) = request else { continue };
+        if !blocks.iter().any(|block| is_commit(block)) {
+            continue;
+        }
+        commits += 1;
+        assert_eq!(blocks.len(), 1, "commit {commits} is written with others");
+        let flush = |at: Option<&Request>| matches!(at, Some(Request::Flush));
+        assert!(flush(number.checked_sub(1).and_then(|at| requests.get(at))), "before commit {commits}");
+        assert!(flush(requests.get(number + 1)), "after commit {commits}");
+    }
+    assert!(commits >= 8, "{commits} commits");
+}
