@@ -201,6 +201,10 @@ impl Folio {
         self.0.readahead.store(true, SeqCst);
     }
 
+    pub fn readahead(&self) -> bool {
+        self.0.readahead.load(SeqCst)
+    }
+
     pub fn take_readahead(&self) -> bool {
         self.0.readahead.swap(false, SeqCst)
     }
