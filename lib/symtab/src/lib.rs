@@ -217,7 +217,9 @@ mod tests {
             }
             if let Some(symbols) = Symbols::parse(&bytes) {
                 let _ = symbols.find(at);
-                (0..symbols.len()).for_each(|index| drop(symbols.get(index)));
+                (0..symbols.len()).for_each(|index| {
+                    let _ = symbols.get(index);
+                });
             }
         }
     }
