@@ -23,6 +23,7 @@ pub const CHECKS: &[Check] = &[
     ("thread_exit_group", thread_exit_group),
     ("many_children", many_children),
     ("fork_under_signals", fork_under_signals),
+    ("group_dies_whole", group_dies_whole),
     ("vfork", vfork),
     ("credentials", credentials),
     ("limits", limits),
@@ -96,8 +97,7 @@ fn orphans() -> Outcome {
 }
 
 fn subreaper() -> Outcome {
-    // SAFETY: 1. no memory is named.
-    unsafe { syscall!(__NR_prctl, 36, 1, 0, 0, 0) }?;
+    prctl(PR_SET_CHILD_SUBREAPER, 1)?;
     equal!(grandchild_parent()?, process::getpid() as i32);
     process::wait(-1 as _, 0)?;
     Ok(())
@@ -194,6 +194,7 @@ fn threads() -> Outcome {
 
 const PR_SET_PDEATHSIG: u32 = 1;
 const PR_GET_PDEATHSIG: u32 = 2;
+const PR_SET_CHILD_SUBREAPER: u32 = 36;
 
 /// prctl(2) with an address or a number.
 fn prctl(option: u32, arg: usize) -> rt::Result<usize> {
@@ -329,6 +330,33 @@ fn fork_under_signals() -> Outcome {
     io::close(write)?;
     equal!(io::read(read, &mut [0])?, 0);
     equal!(process::wait(-1, WNOHANG), Err(Errno::ECHILD));
+    Ok(())
+}
+
+/// A signal to a group reaches a child that is being made, by itself or by way of its parent, who then makes none.
+fn group_dies_whole() -> Outcome {
+    prctl(PR_SET_CHILD_SUBREAPER, 1)?;
+    for round in 0..60 {
+        let (ready, ready_end) = io::pipe(0)?;
+        let Some(leader) = process::fork()? else {
+            let _ = process::setpgid(0, 0).and_then(|()| io::write(ready_end, b"r"));
+            for _ in 0..40 {
+                if process::fork() == Ok(None) {
+                    break;
+                }
+            }
+            time::sleep_ns(20_000_000_000);
+            process::exit(3)
+        };
+        io::read(ready, &mut [0])?;
+        time::sleep_ns(round * 50_000);
+        process::kill(-leader, SIGKILL)?;
+        while let Ok(ended) = process::wait(-1, 0) {
+            equal!(ended.and_then(|(_, status)| status.signal()), Some(SIGKILL as i32));
+        }
+        io::close(ready)?;
+        io::close(ready_end)?;
+    }
     Ok(())
 }
 

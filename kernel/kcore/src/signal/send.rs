@@ -34,8 +34,11 @@ pub fn send_forced(process: &Arc<Process>, info: SigInfo) -> Result<()> {
 }
 
 /// Sends to every process of a group; nobody's permission is asked (terminals, orphaned groups).
+///
+/// With the table locked (Linux's kill_pgrp), as no child may be born between the look at who is in the group and its
+/// parent's signal: it would miss what the parent gets a moment later.
 pub fn send_group(group: &Arc<Group>, info: SigInfo) {
-    for process in pid::group_members(group) {
+    for process in pid::read().members(group) {
         let _ = send_process(&process, info);
     }
 }
@@ -58,10 +61,11 @@ pub fn send_thread_checked(ctx: &Ctx, thread: &Arc<Thread>, info: SigInfo) -> Re
     if signal == 0 { Ok(()) } else { send_thread(thread, info) }
 }
 
-/// kill(2) for a group: succeeds when one process could be signalled. ESRCH for an empty group.
+/// kill(2) for a group: succeeds when one process could be signalled. ESRCH for an empty group. With the table locked, as
+/// [`send_group`].
 pub fn send_group_checked(ctx: &Ctx, group: &Arc<Group>, info: SigInfo) -> Result<()> {
     let mut result = Err(Errno::ESRCH);
-    for process in pid::group_members(group) {
+    for process in pid::read().members(group) {
         match send_process_checked(ctx, &process, info) {
             Ok(()) => result = Ok(()),
             Err(errno) if result != Ok(()) => result = Err(errno),
@@ -82,9 +86,7 @@ pub fn may_signal_as(cred: &Cred, process: &Arc<Process>, target: &Arc<Process>,
         return true;
     }
     let allowed = target.main_thread().is_none_or(|thread| ids_match(cred, &thread.cred()));
-    allowed
-        || signal == SIGCONT && Arc::ptr_eq(&process.session(), &target.session())
-        || cred.capable(abi::cap::CAP_KILL)
+    allowed || signal == SIGCONT && process.sid() == target.sid() || cred.capable(abi::cap::CAP_KILL)
 }
 
 fn ids_match(cred: &Cred, target: &Cred) -> bool {
