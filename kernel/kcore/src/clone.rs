@@ -5,15 +5,15 @@ use crate::jobs;
 use crate::pid::{self, Reserved};
 use crate::process::{Membership, NewProcess, Process};
 use crate::rlimit::Charges;
-use crate::signal::{Handlers, ProcessSignals};
-use crate::thread::{NewThread, Thread};
+use crate::signal::{Handlers, ProcessSignals, SigSet};
+use crate::thread::{NewThread, Thread, work};
 use crate::{Pid, Result, exit, ptrace, rlimit, user, usermem};
 use abi::Errno;
 use abi::cap::{CAP_SYS_ADMIN, CAP_SYS_RESOURCE};
 use abi::process::*;
 use abi::ptrace::PTRACE_EVENT_VFORK_DONE;
 use abi::resource::{RLIMIT_NOFILE, RLIMIT_NPROC};
-use abi::signal::{SIGCHLD, SIGNAL_MAX};
+use abi::signal::{SI_USER, SIGCHLD, SIGNAL_MAX, SigInfo};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::AtomicBool;
@@ -90,6 +90,7 @@ pub fn clone(ctx: &mut Ctx, request: &CloneRequest) -> Result<Pid> {
         // There is one namespace of each kind: whoever may make another is told that it cannot be done.
         return Err(if ctx.capable(CAP_SYS_ADMIN) { Errno::EINVAL } else { Errno::EPERM });
     }
+    let _forking = (!request.has(CLONE_THREAD)).then(|| Forking::begin(ctx.thread));
     // A process that gets a signal while it forks gets it before the child exists, not after.
     if ctx.signal_pending() && !request.has(CLONE_THREAD) {
         return Err(Errno::ERESTARTNOINTR);
@@ -120,6 +121,24 @@ pub fn clone(ctx: &mut Ctx, request: &CloneRequest) -> Result<Pid> {
         ptrace::event(ctx, PTRACE_EVENT_VFORK_DONE, tid.into());
     }
     Ok(tid)
+}
+
+/// While it lives, signals to the group are gathered for the child.
+struct Forking(Arc<Thread>);
+
+impl Forking {
+    fn begin(thread: &Arc<Thread>) -> Forking {
+        let _whole = thread.process().signals.lock();
+        thread.unborn_signals.store(0, SeqCst);
+        thread.forking.store(true, SeqCst);
+        Forking(thread.clone())
+    }
+}
+
+impl Drop for Forking {
+    fn drop(&mut self) {
+        self.0.forking.store(false, SeqCst);
+    }
 }
 
 /// CLONE_PIDFD: a descriptor number for the child, written to user memory before there is a child that a bad
@@ -316,7 +335,7 @@ fn link(ctx: &Ctx, request: &CloneRequest, thread: &Arc<Thread>) -> Result<()> {
         let mut signals = process.signals.lock();
         let ending = signals.exit.is_some() || signals.exec_by.is_some();
         // A signal to the group (Ctrl-C) that came since the call began did not reach a child that was not yet in it. It
-        // is sent under the table's lock: from here on it does.
+        // is sent under the table's lock: from here on it does. What the parent blocks was gathered.
         let interrupted = match request.has(CLONE_THREAD) {
             true => task::current().fatal_pending(),
             false => ctx.signal_pending(),
@@ -327,8 +346,9 @@ fn link(ctx: &Ctx, request: &CloneRequest, thread: &Arc<Thread>) -> Result<()> {
         signals.threads.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         signals.threads.push(thread.clone());
         process.thread_count.store(signals.threads.len(), SeqCst);
-        if request.has(CLONE_THREAD) {
-            signals.join_stop(thread);
+        match request.has(CLONE_THREAD) {
+            true => signals.join_stop(thread),
+            false => signals.begin_with(process, thread, ctx.thread),
         }
     }
     table.insert_thread(thread);
@@ -337,6 +357,19 @@ fn link(ctx: &Ctx, request: &CloneRequest, thread: &Arc<Thread>) -> Result<()> {
         table.insert_process(process, parent);
     }
     Ok(())
+}
+
+impl ProcessSignals {
+    /// What was sent to the group while `parent` made this process waits for it.
+    fn begin_with(&mut self, process: &Process, thread: &Thread, parent: &Thread) {
+        let mut gathered = SigSet::from_bits(parent.unborn_signals.load(SeqCst));
+        while let Some(signal) = gathered.first() {
+            gathered = gathered.without(signal);
+            let _ = self.shared.add(SigInfo::user(signal, SI_USER, 0, 0), None);
+            process.shared_pending.store(self.shared.mask().bits(), SeqCst);
+            thread.add_work(work::SIGNAL);
+        }
+    }
 }
 
 /// The old clone(2): flags with the exit signal in the low byte.

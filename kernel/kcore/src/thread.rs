@@ -62,6 +62,10 @@ pub struct Thread {
     pub(crate) pending: SpinLock<Pending, ThreadSignals>,
     /// What sigtimedwait(2) waits for: such signals are neither ignored nor delivered.
     pub(crate) waiting_for: AtomicU64,
+    /// It makes a process, which is not in its group yet.
+    pub(crate) forking: AtomicBool,
+    /// Signals to the group since then, for that process. Under the `Signals` lock.
+    pub(crate) unborn_signals: AtomicU64,
     /// Sleeps for a stop of the process. Written under the process's signal lock.
     pub(crate) stopped: AtomicBool,
     /// Stands parked, on `parking`. Written by the thread itself.
@@ -130,6 +134,8 @@ impl Thread {
             pending_mask: AtomicU64::new(0),
             pending: SpinLock::new(Pending::new()),
             waiting_for: AtomicU64::new(0),
+            forking: AtomicBool::new(false),
+            unborn_signals: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             parked: AtomicBool::new(false),
             parking: WaitQueue::new(&"lab_park"),

@@ -336,12 +336,20 @@ fn fork_under_signals() -> Outcome {
 /// A signal to a group reaches a child that is being made, by itself or by way of its parent, who then makes none.
 fn group_dies_whole() -> Outcome {
     prctl(PR_SET_CHILD_SUBREAPER, 1)?;
-    for round in 0..60 {
+    // SIGTERM is blocked during fork, as in the C library's.
+    for round in 0..80 {
+        let signal = if round % 2 == 0 { SIGKILL } else { SIGTERM };
+        let fork = || {
+            signal::mask(SIG_BLOCK, signal::bit(SIGTERM))?;
+            let forked = process::fork();
+            signal::mask(SIG_UNBLOCK, signal::bit(SIGTERM))?;
+            forked
+        };
         let (ready, ready_end) = io::pipe(0)?;
         let Some(leader) = process::fork()? else {
             let _ = process::setpgid(0, 0).and_then(|()| io::write(ready_end, b"r"));
             for _ in 0..40 {
-                if process::fork() == Ok(None) {
+                if fork() == Ok(None) {
                     break;
                 }
             }
@@ -349,10 +357,10 @@ fn group_dies_whole() -> Outcome {
             process::exit(3)
         };
         io::read(ready, &mut [0])?;
-        time::sleep_ns(round * 50_000);
-        process::kill(-leader, SIGKILL)?;
+        time::sleep_ns(round * 40_000);
+        process::kill(-leader, signal)?;
         while let Ok(ended) = process::wait(-1, 0) {
-            equal!(ended.and_then(|(_, status)| status.signal()), Some(SIGKILL as i32));
+            equal!(ended.and_then(|(_, status)| status.signal()), Some(signal as i32));
         }
         io::close(ready)?;
         io::close(ready_end)?;

@@ -40,6 +40,25 @@ pub fn send_forced(process: &Arc<Process>, info: SigInfo) -> Result<()> {
 pub fn send_group(group: &Arc<Group>, info: SigInfo) {
     for process in pid::read().members(group) {
         let _ = send_process(&process, info);
+        reach_unborn(&process, info.signo as u32);
+    }
+}
+
+/// A signal to a group is also for the processes that members are making just now. A member that blocks it goes on with
+/// that (the C library blocks all in fork), and its own pending signals are not inherited. Linux: signal->multiprocess.
+fn reach_unborn(process: &Process, signal: u32) {
+    if signal == 0 {
+        return; // a question only
+    }
+    let signals = process.signals.lock();
+    for thread in signals.threads.iter().filter(|thread| thread.forking.load(SeqCst)) {
+        let cancelled = match signal {
+            SIGCONT => DEFAULT_STOPS,
+            _ if DEFAULT_STOPS.contains(signal) => SigSet::one(SIGCONT),
+            _ => SigSet::EMPTY,
+        };
+        let gathered = SigSet::from_bits(thread.unborn_signals.load(SeqCst)) & !cancelled;
+        thread.unborn_signals.store(gathered.with(signal).bits(), SeqCst);
     }
 }
 
@@ -67,7 +86,10 @@ pub fn send_group_checked(ctx: &Ctx, group: &Arc<Group>, info: SigInfo) -> Resul
     let mut result = Err(Errno::ESRCH);
     for process in pid::read().members(group) {
         match send_process_checked(ctx, &process, info) {
-            Ok(()) => result = Ok(()),
+            Ok(()) => {
+                result = Ok(());
+                reach_unborn(&process, info.signo as u32);
+            }
             Err(errno) if result != Ok(()) => result = Err(errno),
             Err(_) => {}
         }
