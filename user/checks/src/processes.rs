@@ -352,7 +352,8 @@ fn group_dies_whole() -> Outcome {
             let _ = process::setpgid(0, 0).and_then(|()| io::write(ready_end, b"r"));
             for _ in 0..40 {
                 if fork() == Ok(None) {
-                    break;
+                    time::sleep_ns(2_000_000_000);
+                    process::exit(3);
                 }
             }
             time::sleep_ns(20_000_000_000);
@@ -362,16 +363,13 @@ fn group_dies_whole() -> Outcome {
         time::sleep_ns(round * 40_000);
         process::kill(-leader, signal)?;
         equal!(process::wait_exit(leader)?.signal(), Some(signal as i32));
-        let _ = process::kill(-leader, SIGKILL);
         while let Ok(ended) = process::wait(-1, 0) {
-            let cause = ended.and_then(|(_, status)| status.signal());
-            ensure!(cause.is_some(), "a child outlived SIGKILL");
-            missed += u32::from(cause != Some(signal as i32));
+            missed += u32::from(ended.and_then(|(_, status)| status.signal()) != Some(signal as i32));
         }
+        ensure!(missed <= 10, "signals of {round} rounds missed {missed} children");
         io::close(ready)?;
         io::close(ready_end)?;
     }
-    ensure!(missed <= 10, "{missed} of 40 SIGTERM missed a child");
     Ok(())
 }
 
